@@ -53,7 +53,7 @@ from autograder.proxy.subject import (
     Returned,
     Subject,
 )
-from autograder.proxy.wire import Ref
+from autograder.proxy.wire import Ref, kind_of
 
 NOTHING_COMES_BACK = (
     "Nothing comes back: write below YOUR CODE HERE. If you have, is a return missing?"
@@ -108,9 +108,9 @@ class Large:
 class FunctionCheck:
     """The property that a function agrees with the reference on every generated call.
 
-    It agrees if it returns, or refuses, the same; changes no argument; and gives none back as its
-    own. What is asked as a ``Sequence`` comes as a list and as a tuple, and a default that a probe
-    names is left out once.
+    It agrees if it returns, or refuses, the same; changes no argument, and gives none back as its
+    own; and leaves alone what it has returned before. What is asked as a ``Sequence`` comes as a
+    list and as a tuple, and a default that a probe names is left out once.
 
     Attributes:
         reference: The library's function, or one method of a class: the specification.
@@ -235,6 +235,7 @@ class FunctionCheck:
             _first(trial.form_fails(call, as_tuple=True) for call in self._tuple_probes())
             or _first(map(trial.form_fails, self._short_probes()))
             or _first(map(trial.form_fails, self.refusals))
+            or trial.overwritten
             or _first(map(trial.size_fails, self.large))
         )
         return None if failure is None else failure.one_of_many()
@@ -447,12 +448,16 @@ class _Trial:
     Attributes:
         subject: The learner's function.
         form_was_wrong: Whether a right value came of the wrong type, or an argument was misused.
+        overwritten: The shortest failure seen in which a call changed what the one before it had
+            returned.
     """
 
     def __init__(self, check: FunctionCheck, subject: Subject) -> None:
         self._check = check
         self.subject = subject
         self.form_was_wrong = False
+        self.overwritten: _Failure | None = None
+        self._before: Call | None = None
 
     def value_fails(self, call: Call) -> _Failure | None:
         """Return a failure if the value is wrong, whatever its type; remember a wrong form."""
@@ -507,6 +512,7 @@ class _Trial:
         check = self._check
         given = check._arguments(call)
         expected, got = check._right(call), check._ask(self.subject, call)
+        self._remember(call, got)
         complaint = compare_outcomes(check.compare, expected, got)
         shown: list[str] = []
         if complaint is None:
@@ -522,9 +528,7 @@ class _Trial:
             return None, False
         shown = shown or [show_outcome(each, check.matters) for each in (expected, got)]
         case = Counterexample(
-            check.typed(call)
-            if check.typed is not None
-            else show_call(check.reference.__name__, call.args, call.kwargs, check.matters),
+            self._typed(call),
             shown[0],
             shown[1],
             str(complaint),
@@ -532,6 +536,28 @@ class _Trial:
             got if isinstance(got, Raised) and isinstance(expected, Returned) else None,
         )
         return _Failure(case, call), is_form
+
+    def _typed(self, call: Call) -> str:
+        check = self._check
+        if check.typed is not None:
+            return check.typed(call)
+        return show_call(check._name, call.args, call.kwargs, check.matters)
+
+    def _remember(self, call: Call, got: Outcome) -> None:
+        """Note which call was the last, and whether it changed the result of the one before."""
+        before, self._before = self._before, call
+        if before is None or got.fate.earlier is None:
+            return
+        was, now = got.fate.earlier
+        kind, matters = kind_of(was), self._check.matters
+        case = Counterexample(
+            f"{self._typed(before)}\n{self._typed(call)}",
+            f"what the first call returned is still {show(was, matters)}",
+            f"after the second it is {show(now, matters)}",
+            f"a call changes the {kind} that an earlier one returned; make a new {kind} in each",
+        )
+        if self.overwritten is None or length(case) < length(self.overwritten.counterexample):
+            self.overwritten = _Failure(case, call)
 
     def _written(
         self, given: Arguments, expected: Outcome, got: Outcome

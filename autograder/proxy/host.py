@@ -76,6 +76,7 @@ class Host:
         self._objects: list[object] = [subject]
         self._numbers = {id(subject): 0}
         self._ask = ask
+        self._earlier = _Earlier()
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer one request.
@@ -102,7 +103,9 @@ class Host:
             text. Either with ``"output"``, what was printed on the way, and ``"seconds"``, the CPU
             time of the call alone. If the arguments were watched, ``"changed"`` has those that the
             call changed, by place or name, as they are now, ``"kept"`` the places of those that are
-            part of what was returned, and ``"touched"`` of those that hold a changed object.
+            part of what was returned, and ``"touched"`` of those that hold a changed object; and if
+            the call changed what the watched call before it returned, ``"earlier"`` has that as it
+            was and as it is now.
         """
         printed = _Printed()
         inputs = _Inputs(request)
@@ -119,6 +122,8 @@ class Host:
         except BaseException as error:
             answer = _described_with_line(error)
         answer |= inputs.fate(value, self._refer)
+        if request.get("watch"):
+            answer |= self._earlier.fate(value, answer.get("value"), self._refer)
         answer["output"] = printed.getvalue()
         answer["seconds"] = inputs.seconds
         return answer
@@ -268,6 +273,31 @@ class _Inputs:
 
     def _all(self) -> list[tuple[int | str, Any]]:
         return [*enumerate(self.args), *self.kwargs.items()]
+
+
+class _Earlier:
+    """What the last call returned, which the next is to leave alone: it belongs to the caller."""
+
+    def __init__(self) -> None:
+        self._value: object = None
+        self._was: Any = None
+
+    def fate(
+        self, returned: object, data: Any, refer: Callable[[object], int]
+    ) -> dict[str, list[Any]]:
+        """Say what has become of it, and remember what is returned now.
+
+        Args:
+            returned: What the call returned that is just over.
+            data: The same for the wire; None if nothing came.
+            refer: Gives an object its number.
+        """
+        was, now = self._was, None
+        # What is neither a list nor a dict on the wire cannot change.
+        if isinstance(was, (list, dict)):
+            now = _as_data(self._value, refer)
+        self._value, self._was = returned, data
+        return {} if now is None or now == was else {"earlier": [was, now]}
 
 
 def _moved(items: list[Any], now: Any) -> bool:

@@ -39,12 +39,15 @@ class Fate:
         touched: Those that hold an object of the library which the call changed.
         kept: Those that are part of what was returned: the same list, or the same memory.
         seconds: CPU time of the call.
+        earlier: What the call before had returned, as it was and as it is now, if this call changed
+            it.
     """
 
     changed: Mapping[Place, Any] = field(default_factory=dict)
     kept: tuple[Place, ...] = ()
     seconds: float = 0.0
     touched: tuple[Place, ...] = ()
+    earlier: tuple[Any, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -295,7 +298,11 @@ def _fate(answer: dict[str, Any], seconds: float) -> Fate:
     try:
         changed = {_place(place): from_wire(now) for place, now in answer.get("changed", ())}
         kept, touched = (tuple(map(_place, answer.get(way, ()))) for way in ("kept", "touched"))
-        return Fate(changed, kept, seconds, touched)
+        earlier = None
+        if "earlier" in answer:
+            was, now = map(from_wire, answer["earlier"])
+            earlier = (was, now)
+        return Fate(changed, kept, seconds, touched, earlier)
     except (TypeError, ValueError) as error:
         raise WireError(f"malformed news of the arguments: {error}") from error
 

@@ -307,6 +307,39 @@ def test_an_argument_in_the_place_of_the_value_loses_points(exercise):
     assert examine(exercise, wrapped(exercise, gives_back)).fraction < 1
 
 
+def returns_what_can_change(exercise):
+    """Say whether a function says that it returns a list, a dict, an array or a tensor."""
+    kind = str(inspect.get_annotations(right_answer(exercise.check)).get("return"))
+    return any(word in kind for word in ("list", "dict", "ndarray", "Tensor"))
+
+
+def refilled(mine, value):
+    """Put what is in a value into another of its kind and size; return that."""
+    if is_array(value):
+        mine[...] = value
+    else:
+        mine.clear()
+        mine.extend(value) if isinstance(value, list) else mine.update(value)
+    return mine
+
+
+@of([e for e in FUNCTIONS if returns_what_can_change(e) and not e.check.writes])
+def test_one_list_or_array_for_all_calls_loses_points(exercise):
+    kept = {}
+
+    def fills(right, args, kwargs):
+        value = right(*args, **kwargs)
+        if not changeable([value]):
+            return value
+        like = [str(getattr(value, what, "")) for what in ("shape", "dtype")]
+        mine = kept.setdefault((type(value), *like), value)
+        return value if mine is value else refilled(mine, value)
+
+    finding = examine(exercise, wrapped(exercise, fills))
+    assert finding.fraction < 1
+    assert "that an earlier one returned" in finding.counterexample.complaint
+
+
 def test_an_argument_that_is_the_right_value_already_is_named():
     def same_list(right, args, kwargs):
         value = right(*args, **kwargs)

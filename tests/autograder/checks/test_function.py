@@ -289,6 +289,41 @@ def test_the_copy_that_is_asked_for_passes(examine):
     assert examine(TOKENS, FIRST + copied) == PASSED
 
 
+ONE_LIST = """
+_kept = []
+
+def first_tokens(lengths, count):
+    _kept[:] = sorted(lengths)[:count]
+    return _kept
+"""
+
+
+def test_a_list_that_is_filled_anew_in_each_call_is_nobodys(examine):
+    finding = examine(TOKENS, ONE_LIST)
+    case = finding.counterexample
+    assert (finding.fraction, finding.misconception) == (0, None)
+    assert case.label == FAILING
+    first, second = case.case.splitlines()
+    assert first.startswith("first_tokens([")
+    assert second.startswith("first_tokens([")
+    assert case.expected.startswith("what the first call returned is still [")
+    assert case.got.startswith("after the second it is [")
+    assert case.complaint == (
+        "a call changes the list that an earlier one returned; make a new list in each"
+    )
+
+
+def test_a_list_that_is_remembered_for_the_same_arguments_is_right(examine):
+    remembered = """
+_known = {}
+
+def first_tokens(lengths, count):
+    key = (*lengths, count)
+    return _known.setdefault(key, sorted(lengths)[:count])
+"""
+    assert examine(TOKENS, remembered) == PASSED
+
+
 def fill(cache, values, *, start):
     """Write values into a cache."""
     cache[start : start + len(values)] = values

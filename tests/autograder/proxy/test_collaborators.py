@@ -263,6 +263,44 @@ def test_an_argument_that_is_part_of_what_is_returned_is_reported(subject, body,
     assert outcome.fate.kept == kept
 
 
+@pytest.mark.parametrize(
+    ("body", "earlier"),
+    [
+        ("kept[:] = [x, x]; return kept", ([1, 1], [2, 2])),
+        ("kept[:] = [x]; return (kept, x)", (([1], 1), ([2], 1))),
+        ("table['x'] = x; return table", ({"x": 1}, {"x": 2})),
+        ("return kept", None),
+        ("return x", None),
+        ("return [x]", None),
+    ],
+)
+def test_a_call_that_changes_what_the_one_before_returned_is_reported(subject, body, earlier):
+    source = f"kept, table = [], {{}}\ndef f(x):\n    {body}"
+    f = subject(source, "f")
+    assert f.call([1], watch=True).fate.earlier is None
+    assert f.call([2], watch=True).fate.earlier == earlier
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import numpy as np\nkept = np.zeros(4)\n",
+        "import torch\nkept = torch.zeros(4)\n",
+    ],
+)
+def test_numbers_that_the_next_call_writes_over_are_reported(subject, source):
+    f = subject(f"{source}def f(x):\n    kept[:] = x\n    return kept[1:3]", "f")
+    f.call([1], watch=True)
+    was, now = f.call([2], watch=True).fate.earlier
+    assert (was.tolist(), now.tolist()) == ([1, 1], [2, 2])
+
+
+def test_an_earlier_result_is_looked_at_even_if_the_next_call_fails(subject):
+    f = subject("kept = [1]\ndef f(x):\n    kept.append(x)\n    return kept if x else 1 / x", "f")
+    f.call([1], watch=True)
+    assert f.call([0], watch=True).fate.earlier == ([1, 1], [1, 1, 0])
+
+
 def test_arguments_that_an_error_has_changed_are_reported(subject):
     outcome = subject("def f(items):\n    items.clear()\n    1 / 0", "f").call(([1],), watch=True)
     assert isinstance(outcome, Raised)
