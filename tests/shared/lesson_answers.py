@@ -17,21 +17,20 @@ import pytest
 
 from autograder import lessons
 from autograder.checks.finding import Finding
-from autograder.checks.search import PUBLIC_EXAMPLES
 from autograder.proxy.subject import LocalSubject
 
 SAME = ""
 """Stands for a wrong answer that has no name."""
 
-EXAMPLES = 60
-"""Examples for a right answer, beside the probes: what is unusual about it shows in most."""
+FEW = 25
+"""Examples, beside the probes: what is right or wrong about an answer shows in most."""
 
 
 def examine(
     exercise_id: str,
     answer: object,
     timeout: float | None = None,
-    max_examples: int = PUBLIC_EXAMPLES,
+    max_examples: int = FEW,
 ) -> Finding:
     """Return what the check of an exercise finds out about an answer.
 
@@ -60,7 +59,7 @@ def right_answers_earn_everything(right: Mapping[str, Sequence[Any]]) -> Callabl
 
     @_for_each(right)
     def test(exercise: str, place: int) -> None:
-        finding = examine(exercise, right[exercise][place], max_examples=EXAMPLES)
+        finding = examine(exercise, right[exercise][place])
         assert finding.fraction == 1, finding.counterexample
 
     return test

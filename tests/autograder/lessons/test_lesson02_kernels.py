@@ -9,26 +9,14 @@ import pytest
 from autograder import lessons
 from autograder.checks.kernel import Edited, edited
 from autograder.lessons import lesson02_kernels as kernels
-from autograder.proxy.subject import LocalSubject
 from course_lib.attention.backends.availability import triton_state
 
 pytest.importorskip("triton")
 from course_lib.attention import triton_kernels
+from lesson_answers import SAME, examine, named
 
 if triton_state().mode != "interpreted":
     pytest.skip("the guard watches the interpreter", allow_module_level=True)
-
-SAME = ""
-"""Stands for wrong code that has no name."""
-
-
-def examine(exercise_id, answer):
-    exercise = lessons.find(exercise_id)
-    return exercise.examine(LocalSubject(answer, exercise.patience))
-
-
-def named(finding):
-    return finding.misconception.name if finding.misconception else SAME
 
 
 def changed(name, *edits):

@@ -18,7 +18,6 @@ from autograder.lessons import lesson05_given as given
 from autograder.lessons import lesson05_hunt as hunt
 from autograder.lessons import lesson05_measure as measure
 from autograder.notebook import check
-from autograder.proxy.subject import LocalSubject
 from course_lib import parts
 from course_lib.engine import LLM, EngineParts, SamplingParams
 from course_lib.engine.flatten import FlatStep, flatten_step
@@ -33,21 +32,9 @@ from course_lib.simulation.metrics import inter_token_latencies, time_per_output
 from course_lib.simulation.simulation_parts import SimulationParts
 from course_lib.simulation.simulator import simulate
 from course_lib.simulation.workload import traces_dir
+from lesson_answers import SAME, examine, named
 
 pytestmark = pytest.mark.lesson(5)
-
-SAME = ""
-"""Stands for a wrong answer that has no name."""
-
-
-def examine(exercise_id, answer, max_examples=20):
-    subject = LocalSubject(answer, 3.0)
-    return lessons.find(exercise_id).examine(subject, max_examples=max_examples)
-
-
-def named(finding):
-    return finding.misconception.name if finding.misconception else SAME
-
 
 # 5.1
 
@@ -310,6 +297,7 @@ def test_an_unusual_right_way_to_admit_earns_everything(exercise, answer):
     assert finding.fraction == 1, finding.counterexample
 
 
+@pytest.mark.usefixtures("first_failing_case")
 @pytest.mark.parametrize(("old", "new", "name"), ADMIT_WRONG)
 def test_a_wrong_way_to_admit_earns_nothing_and_is_named_only_if_it_is_that(old, new, name):
     finding = examine("5.4", changed(old, new))
@@ -317,6 +305,7 @@ def test_a_wrong_way_to_admit_earns_nothing_and_is_named_only_if_it_is_that(old,
     assert named(finding) == name
 
 
+@pytest.mark.usefixtures("first_failing_case")
 @pytest.mark.parametrize(
     "answer",
     [
@@ -609,6 +598,7 @@ def test_an_unusual_right_function_earns_everything(exercise, answer):
     assert finding.fraction == 1, finding.counterexample
 
 
+@pytest.mark.usefixtures("first_failing_case")
 @pytest.mark.parametrize(
     ("exercise", "answer"), [*METRICS_WRONG, *(("5.6", wrong) for wrong in FLAT_WRONG)]
 )
@@ -713,6 +703,7 @@ def first_steps(requests, seats, budget, aborts=()):
 """The cell of 5.7b with what a learner writes into its hole."""
 
 
+@pytest.mark.usefixtures("first_failing_case")
 @pytest.mark.parametrize(
     ("condition", "name"),
     [
@@ -763,6 +754,7 @@ def uses_up_the_requests(requests, seats, budget, aborts=()):
     return found
 
 
+@pytest.mark.usefixtures("first_failing_case")
 @pytest.mark.parametrize(
     "answer",
     [

@@ -14,7 +14,6 @@ from autograder.lessons import lesson08_hunt as hunt
 from autograder.lessons import lesson08_lookups as lookups
 from autograder.lessons import lesson08_measure as measure
 from autograder.lessons import lesson08_trees as trees
-from autograder.proxy.subject import LocalSubject
 from course_lib import parts
 from course_lib.kv_cache import (
     KVCacheManager,
@@ -27,20 +26,10 @@ from course_lib.kv_cache import (
 from course_lib.kv_cache.prefix import longest_cached_prefix
 from course_lib.kv_cache.watch.manager_steps import RandomTraffic
 from course_lib.viz.replays.film import differences, replay
-
-SAME = ""
-"""Stands for a wrong answer that has no name."""
+from lesson_answers import SAME, examine, named
 
 OPERATIONS = 20_000
 RUNS = 8
-
-
-def examine(exercise_id, answer, timeout=3.0):
-    return lessons.find(exercise_id).examine(LocalSubject(answer, timeout))
-
-
-def named(finding):
-    return finding.misconception.name if finding.misconception else SAME
 
 
 # 8.1

@@ -14,7 +14,6 @@ from autograder import lessons
 from autograder.lessons import lesson10_given as given
 from autograder.lessons import lesson10_hunt as hunt
 from autograder.lessons import lesson10_measure as measure
-from autograder.proxy.subject import LocalSubject
 from course_lib import parts
 from course_lib.queueing import (
     MD1,
@@ -32,18 +31,7 @@ from course_lib.queueing import (
 )
 from course_lib.queueing.logs import number_in_system, time_average
 from course_lib.simulation.workload import gamma_arrivals, load_azure
-
-SAME = ""
-"""Stands for a wrong answer that has no name."""
-
-
-def examine(exercise_id, answer, timeout=3.0):
-    return lessons.find(exercise_id).examine(LocalSubject(answer, timeout))
-
-
-def named(finding):
-    return finding.misconception.name if finding.misconception else SAME
-
+from lesson_answers import SAME, examine, named
 
 # 10.1
 
@@ -404,6 +392,7 @@ WALKED = [
 ]
 
 
+@pytest.mark.usefixtures("first_failing_case")
 @pytest.mark.parametrize("case", WALKED, ids=lambda case: f"{case[0]}-{case[2]}")
 def test_a_mistake_of_a_learner_is_named_at_once(case):
     exercise_id, answer, name = case
@@ -481,6 +470,7 @@ def test_an_unusual_right_answer_earns_everything(case):
     assert finding.fraction == 1.0, finding.counterexample
 
 
+@pytest.mark.usefixtures("first_failing_case")
 @pytest.mark.parametrize("case", WRONG, ids=label)
 def test_a_wrong_answer_loses_points(case):
     exercise_id, answer, name = case
