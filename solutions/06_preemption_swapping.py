@@ -231,7 +231,7 @@ assert 100 - manager.block_pool.get_num_free_blocks() == 24
 # **Explained.** Tuples are compared from the left, so the pair says both rules at once: priority first, and among equals
 # who came later. `max` keeps the first of several largest, which is what the specification asks for; an index as the third
 # part of the key would take the last. A sum such as `10 * priority + arrival_time` works until two times of arrival lie
-# more than 10 apart.
+# 10 or more apart.
 
 # %% [markdown]
 # ### A decision by hand
@@ -259,9 +259,9 @@ check("6.3", answer)
 # %% [markdown] solution="6.3"
 # **Explained.** What is held and what is free add up to what there is; so D holds what the others and the two leave. (The
 # state in the notes added up to more blocks than the pool has.) Last in, first out lets the small and young ones go, and
-# needs two of them. The biggest alone is enough, and throws more away than those two: 580 tokens, and not 488. (Least
-# important looks at arrival among equals only, at size never, and throws away 217 + 580.) In V1 nobody goes: the urgent
-# request stands first in the queue and waits until enough blocks are free. The next preemption comes when a running
+# needs two of them. The biggest alone is enough, and with seed 1 throws more away than those two: 580 tokens, and not 488.
+# (Least important looks at arrival among equals only, at size never, and throws away 217 + 580.) In V1 nobody goes: the
+# urgent request stands first in the queue and waits until enough blocks are free. The next preemption comes when a running
 # request fills its last block and finds none, and then it is the least important of those *who run* that goes.
 
 # %% [markdown]
@@ -315,7 +315,7 @@ assert 0.069 < model.embedding_params / multiplied < 0.071
 # vLLM's pull request #12 of 2023, which brought recomputation: swapping "incurs significant overheads due to numerous
 # small data transfers". Figures stand in #11531 (2024, A100; never merged, and silent on the size of a block): 1,250
 # blocks came in at 3.1 GB/s piece by piece, and at 12.6 with one kernel for all. Since #38460 (2026) vLLM hands all
-# pieces of these sizes to the driver in one call.
+# pieces of these sizes to the driver in one call, with CUDA 12.8 or later.
 #
 # At which bandwidth are both equal? $2k/B = 2P/F$ gives
 #
@@ -495,8 +495,9 @@ assert 2.1e-9 < 2 * pair_seconds < 2.4e-9
 # **Explained.** Take the victim out of the plan first: `pop` with a 0 says at once what goes back to the budget, and 0 for
 # somebody who had not been served yet. Valid is what was computed before. Then the swap is asked, which needs the block
 # table, so freeing comes last; it says itself whether it took place. If not, nothing stays computed: the count is 0, and
-# when the request is admitted again, it lacks all of its known tokens, prompt and answer alike. `num_tokens_ahead` is for
-# schedulers that plan ahead (lesson 12). The status is set before `put_back`, since a queue may order by what it sees.
+# when the request is admitted again, it lacks all of its known tokens that are not in the prefix cache, prompt and answer
+# alike. `num_tokens_ahead` is for schedulers that plan ahead (lesson 12). The status is set before `put_back`, since a queue
+# may order by what it sees.
 
 # %%
 scheduler = parts.get("Scheduler")(SchedulerConfig(), KVCacheManager(num_blocks=12, block_size=2))
@@ -724,7 +725,7 @@ check("6.9a", exposing_case)
 # The loop asks whether enough are free; they are not, so the next one goes, and the next. Four requests have lost their
 # place for a block that none of them could give. In vLLM blocks are held back by a step under way, which may still write
 # them, while a connector (it moves keys and values between the GPU and other memory) could load something else into them.
-# Shared blocks do the same: four answers to one prompt free one block each.
+# Shared blocks do much the same: of four answers that have just begun, the first three to go free one block each.
 
 # %% [markdown]
 # Mend it. Preempt from the end, one by one, *as long as each one that goes frees blocks at once*. Where the next one
@@ -1025,9 +1026,9 @@ assert cached.ttft.mean() < 1.1 * results["prefix cache"].ttft.mean()
 # blocks back by itself soon. So the mean TTFT is 2.3 (1.8) times as long. The last one in has just begun. **(b)** 2% are 30
 # blocks. About twenty requests run, and each needs a block every 16 tokens: 20/16 = 1.25 blocks a step, so 30 last for some
 # 24 steps, and in the meantime somebody ends. Preemptions fall from 101 to 11 (59 to 5), the mean TTFT from 1.8 to 1.0 s (3.5
-# to 2.5). 40% are 600 blocks that nobody uses while others wait: fewer run at the same time, and the mean TTFT is 13 (15) s.
-# **(c)** With the prefix cache a victim finds most of its blocks again: 22,000 (10,000) tokens are computed again instead of
-# 96,000 (68,000), and the mean TTFT is 1.00 (2.43) s, about that of a swap at 25 GB/s, 0.90 (2.49) s. And there is no second
+# to 2.5). 40% are 600 blocks, most of which stand empty while others wait: fewer run at the same time, and the mean TTFT is
+# 13 (15) s. **(c)** With the prefix cache a victim finds most of its blocks again: 22,000 (10,000) tokens are computed again
+# instead of 96,000 (68,000), and the mean TTFT is 1.00 (2.43) s, about that of a swap at 25 GB/s, 0.90 (2.49) s. And there is no second
 # account, no third queue, and no order between queues.
 #
 # (Figures of the real trace, in brackets of the synthetic one.)
@@ -1100,9 +1101,9 @@ parts.table(lesson=6)
 #   (`deferred_frees`) until the step has come back. Our hunt is about what follows from it: now a victim whose blocks
 #   would be parked stays where it is.
 # - Offloading keeps *contents*, not victims: full blocks are stored on the CPU under their hashes, and found again by
-#   whoever has that prefix, be it the victim or somebody else. What comes in is copied by a kernel if its pieces are
-#   below 28 KiB and there are at least 16 of them, all else by the copy engine (`kv_offload/cpu/gpu_worker.py`): the 64
-#   KiB of section 4 never see the kernel.
+#   whoever has that prefix, be it the victim or somebody else. With CUDA, what comes in from pinned memory
+#   is copied by a kernel if its pieces are below 28 KiB and there are at least 16 of them, all else by the copy engine
+#   (`kv_offload/cpu/gpu_worker.py`): the 64 KiB of section 4 never see the kernel.
 # - Under first come, first served a request that preempts itself ends the loop over those who run, since nobody stands
 #   behind it; under priority the loop goes on with those behind. Where it stops to wait for blocks, they are not served.
 # - Images are computed by an encoder under a budget of its own; a victim gives that back as well.

@@ -147,8 +147,8 @@ predicted_share = None  # your prediction, between 0 and 1
 # %% [markdown]
 # The figure has 300 of these requests. Above is the waiting line at its longest; a bar is a request, as long as its
 # tokens. Choose an order, let a few be taken, and watch who is next and why. Below are everybody's times to the first
-# token, sorted: each order leaves its curve, and the ten who wait longest in the one you chose are squares that you can
-# point at. Then give the server more blocks.
+# token, sorted: a curve for the order you chose, one for first come, first served, and one more to compare with. The ten
+# who wait longest in the one you chose are squares that you can point at. Then give the server more blocks.
 
 # %%
 viz.policy_race()
@@ -582,8 +582,8 @@ check("9.5", answer)
 # $$2 \max(w_p L, \; w_q M)$$
 #
 # with the weights $w_p$ and $w_q$, the longest prompt $L$, and the tokens $M$ that fit into the running batch. It is not 0,
-# because who has been admitted stays, and is charged only while it generates. Here $M$ is 23,984 tokens, 1,499 blocks of
-# 16. Under first come, first served there is no bound.
+# because who has been admitted stays, and its answer is charged only as it comes. Here $M$ is 23,984 tokens, 1,499 blocks
+# of 16. Under first come, first served there is no bound.
 #
 # Three adversaries try: client a sends 250 requests at once and b has 250 right behind them; a sends long prompts and b
 # short ones; b sends a burst, is away for 20 s, and comes back with all the rest. **Predict:** how near to its bound does

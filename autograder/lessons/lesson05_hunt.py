@@ -267,7 +267,7 @@ def as_harmless(one: Any, other: Any) -> str | None:
 
 
 def _lacks(workload: Any) -> tuple[bool, bool]:
-    """Say whether any prompt is cut, and whether there are enough to fill the seats."""
+    """Say whether the prompts exceed one budget, and whether there are enough to fill the seats."""
     prompts = [each[1] for each in workload["requests"]]
     return sum(prompts) > workload["budget"], len(prompts) >= workload["seats"]
 

@@ -54,7 +54,7 @@ MOVES = (
     ),
     Misconception(
         "preempted, then waiting",
-        "A preempted request waits as preempted: the status tells the executor, when it runs "
+        "A preempted request waits as preempted: the status tells the scheduler, when it runs "
         "again, that it comes back.",
         lambda: {
             **given.moves(),

@@ -54,7 +54,7 @@ def make_room_a(pool: Pool, running: list[Running], need: int) -> list[str]:
 
 
 def make_room_b(pool: Pool, running: list[Running], need: int) -> list[str]:
-    """Preempt the last in until so many blocks are free; ask again if it would free nothing."""
+    """Preempt the last in until so many blocks are free; ask again if it is being copied."""
     preempted: list[str] = []
     while pool.free < need and running:
         victim = running.pop()

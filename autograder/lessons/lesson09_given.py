@@ -122,8 +122,8 @@ COUNTERS = (
     ),
     Misconception(
         "lifted to anybody",
-        "A counter of a client that has nothing waiting does not count: when nobody waits, the "
-        "level is the counter of the client taken last.",
+        "Only the counters of clients that wait count; when nobody waits, the level is the counter "
+        "of the client taken last.",
         lambda seed: counters_under(LiftsToAnybody, seed),
     ),
     Misconception(

@@ -329,14 +329,15 @@ EXPOSED = (
     ),
     Misconception(
         "the order does not change",
-        "The message must move a session behind one that it stood before.",
+        "Without the messages the same are taken in the same order. Move a session behind one that "
+        "it stood before, and take until that shows.",
         [("add", "A", 0.0), ("add", "B", 1.0), ("message", "B", 2.0), ("pop",), ("pop",)],
     ),
     Misconception(
         "put right by luck",
         "The order changes, and this time the heap serves it: an entry that lies below the top is "
         "compared with others when those above it are taken. Let the session on top write again, "
-        "so that another one is due before it.",
+        "so that another one is due before it when it is taken.",
         [
             *(("add", name, float(time)) for time, name in enumerate("ABC")),
             ("message", "B", 3.0),
@@ -500,7 +501,7 @@ READINGS = (
     ),
     Misconception(
         "sorted the other way round",
-        "It begins with who is the longest when it comes: it is put in front, and later ones go by "
+        "Who is the longest when it comes is put in front, and shorter ones that come later before "
         "it. Insert them one by one.",
         longest_first,
     ),

@@ -26,7 +26,7 @@ def share_served_meanwhile(result: SimulationResult) -> float:
     No order of service makes capacity: while requests come faster than they can be served, about
     this share of them can be served in time, and the others wait. It is a mark and no bound: an
     order that serves the small ones first may pass it, and where few requests come any order may,
-    since the server is empty at the start. It is 1 for a system that keeps up.
+    since the server is empty at the start. It is near 1 for a system that keeps up for long.
 
     >>> from course_lib.simulation import ConstantCostModel, TraceRequest
     >>> requests = [TraceRequest(float(second), 4, 2) for second in range(11)]
