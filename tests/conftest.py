@@ -11,7 +11,7 @@ from itertools import count
 import pytest
 from hypothesis import settings
 
-from autograder.checks import acts, garbage, search
+from autograder.checks import acts, garbage, lateness, search
 from autograder.proxy.subject import LocalSubject, RemoteSubject
 from browser_lab import browser, chromium, pytest_runtest_makereport
 
@@ -77,6 +77,15 @@ def first_failing_case(monkeypatch, counted_time):
     monkeypatch.setattr(search, "SECONDS", 60.0)
     for module, name in ((search, "SHRINKING_SECONDS"), (acts, "SECONDS")):
         monkeypatch.setattr(module, name, 0.02)
+
+
+@pytest.fixture
+def wrong_answers(monkeypatch, first_failing_case):
+    """Ask an answer that is known to be wrong as little as tells that it is, and what it is called.
+
+    Who is late once is late here, for such an answer is slow by its own doing.
+    """
+    monkeypatch.setattr(lateness, "TURNS", 1)
 
 
 @pytest.fixture

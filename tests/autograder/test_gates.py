@@ -318,7 +318,7 @@ def test_the_reference_passes_with_another_seed_than_in_the_notebook(exercise):
     assert finding.fraction == 1
 
 
-@pytest.mark.usefixtures("first_failing_case")
+@pytest.mark.usefixtures("wrong_answers")
 @pytest.mark.parametrize(
     ("exercise", "mistake"), MISTAKES, ids=[f"{e.id} {m.name}" for e, m in MISTAKES]
 )

@@ -77,7 +77,7 @@ def wrong_answers_earn_nothing(
             ``SAME`` if it makes none.
     """
 
-    @pytest.mark.usefixtures("first_failing_case")
+    @pytest.mark.usefixtures("wrong_answers")
     @_for_each(wrong)
     def test(exercise: str, place: int) -> None:
         answer, name = wrong[exercise][place]

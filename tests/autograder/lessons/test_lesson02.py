@@ -922,7 +922,7 @@ def dotted_number_by_number(query, key_cache, value_cache, block_table, context_
     return torch.einsum("hn,nhd->hd", torch.softmax(scores, -1), values)
 
 
-@pytest.mark.usefixtures("first_failing_case")
+@pytest.mark.usefixtures("wrong_answers")
 @pytest.mark.parametrize(
     ("exercise", "answer"),
     [

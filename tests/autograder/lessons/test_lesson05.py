@@ -297,7 +297,7 @@ def test_an_unusual_right_way_to_admit_earns_everything(exercise, answer):
     assert finding.fraction == 1, finding.counterexample
 
 
-@pytest.mark.usefixtures("first_failing_case")
+@pytest.mark.usefixtures("wrong_answers")
 @pytest.mark.parametrize(("old", "new", "name"), ADMIT_WRONG)
 def test_a_wrong_way_to_admit_earns_nothing_and_is_named_only_if_it_is_that(old, new, name):
     finding = examine("5.4", changed(old, new))
@@ -305,7 +305,7 @@ def test_a_wrong_way_to_admit_earns_nothing_and_is_named_only_if_it_is_that(old,
     assert named(finding) == name
 
 
-@pytest.mark.usefixtures("first_failing_case")
+@pytest.mark.usefixtures("wrong_answers")
 @pytest.mark.parametrize(
     "answer",
     [
@@ -598,7 +598,7 @@ def test_an_unusual_right_function_earns_everything(exercise, answer):
     assert finding.fraction == 1, finding.counterexample
 
 
-@pytest.mark.usefixtures("first_failing_case")
+@pytest.mark.usefixtures("wrong_answers")
 @pytest.mark.parametrize(
     ("exercise", "answer"), [*METRICS_WRONG, *(("5.6", wrong) for wrong in FLAT_WRONG)]
 )
@@ -703,7 +703,7 @@ def first_steps(requests, seats, budget, aborts=()):
 """The cell of 5.7b with what a learner writes into its hole."""
 
 
-@pytest.mark.usefixtures("first_failing_case")
+@pytest.mark.usefixtures("wrong_answers")
 @pytest.mark.parametrize(
     ("condition", "name"),
     [
@@ -754,7 +754,7 @@ def uses_up_the_requests(requests, seats, budget, aborts=()):
     return found
 
 
-@pytest.mark.usefixtures("first_failing_case")
+@pytest.mark.usefixtures("wrong_answers")
 @pytest.mark.parametrize(
     "answer",
     [

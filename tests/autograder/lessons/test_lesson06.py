@@ -704,7 +704,7 @@ def test_an_unusual_right_answer_earns_everything(case):
     assert finding.fraction == 1.0, finding.counterexample
 
 
-@pytest.mark.usefixtures("first_failing_case")
+@pytest.mark.usefixtures("wrong_answers")
 @pytest.mark.parametrize("case", WRONG, ids=label)
 def test_a_wrong_answer_loses_points_and_is_not_called_what_it_is_not(case):
     exercise_id, answer, name = case
@@ -736,7 +736,7 @@ def sorts_anew(running):
     return len(running) - 1
 
 
-@pytest.mark.usefixtures("first_failing_case")
+@pytest.mark.usefixtures("wrong_answers")
 @pytest.mark.parametrize("answer", [sorts_a_copy, sorts_a_copy_of_this_name, sorts_anew])
 def test_who_sorts_a_copy_is_not_said_to_sort_the_running_requests(answer):
     finding = examine("6.2", answer)

@@ -348,7 +348,7 @@ def test_an_unusual_right_answer_earns_everything(case):
     assert finding.fraction == 1.0, finding.counterexample
 
 
-@pytest.mark.usefixtures("first_failing_case")
+@pytest.mark.usefixtures("wrong_answers")
 @pytest.mark.parametrize("case", WRONG, ids=label)
 def test_a_wrong_answer_loses_points_and_is_not_called_what_it_is_not(case):
     exercise_id, answer, name = case

@@ -942,7 +942,7 @@ def test_an_unusual_right_answer_earns_everything(case):
     assert finding.fraction == 1.0, finding.counterexample
 
 
-@pytest.mark.usefixtures("first_failing_case")
+@pytest.mark.usefixtures("wrong_answers")
 @pytest.mark.parametrize("case", WRONG, ids=label)
 def test_a_wrong_answer_loses_points(case):
     exercise_id, answer, name = case

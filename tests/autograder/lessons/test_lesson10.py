@@ -392,7 +392,7 @@ WALKED = [
 ]
 
 
-@pytest.mark.usefixtures("first_failing_case")
+@pytest.mark.usefixtures("wrong_answers")
 @pytest.mark.parametrize("case", WALKED, ids=lambda case: f"{case[0]}-{case[2]}")
 def test_a_mistake_of_a_learner_is_named_at_once(case):
     exercise_id, answer, name = case
@@ -470,7 +470,7 @@ def test_an_unusual_right_answer_earns_everything(case):
     assert finding.fraction == 1.0, finding.counterexample
 
 
-@pytest.mark.usefixtures("first_failing_case")
+@pytest.mark.usefixtures("wrong_answers")
 @pytest.mark.parametrize("case", WRONG, ids=label)
 def test_a_wrong_answer_loses_points(case):
     exercise_id, answer, name = case
