@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from autograder import lessons
-from autograder.checks import search
 from autograder.checks.answers import right_answer
 from autograder.checks.exercise import Exercise
 from autograder.checks.function import Call, FunctionCheck, Large
@@ -136,11 +135,19 @@ def any_failing_case(first_failing_case):
 
 
 FEW = 25
-"""Examples where what is unusual about an answer is the same with every call."""
+"""Examples: what is unusual about an answer is the same with every call here."""
 
 
-def examine(exercise, answer, timeout=10.0, max_examples=search.PUBLIC_EXAMPLES):
-    return exercise.examine(LocalSubject(answer, timeout), max_examples=max_examples)
+def examine(exercise, answer, timeout=10.0):
+    return exercise.examine(LocalSubject(answer, timeout), max_examples=FEW)
+
+
+def in_turn(exercises, values, most):
+    """Run a test for each exercise with some of the values, which take turns."""
+    turns = itertools.cycle(values)
+    pairs = [(each, value) for each in exercises for value in itertools.islice(turns, most)]
+    ids = [f"{exercise.id}-{repr(value)[:8]}" for exercise, value in pairs]
+    return pytest.mark.parametrize(("exercise", "value"), pairs, ids=ids)
 
 
 def changeable(arguments):
@@ -213,19 +220,13 @@ def _around(method, around):
 # What is wrong on its face
 
 
-@of(EXERCISES)
-@pytest.mark.parametrize(
-    "answer", [object(), None, 0, 1, True, "", [], {}], ids=lambda answer: repr(answer)[:8]
-)
-def test_a_constant_in_the_place_of_the_answer_earns_nothing(exercise, answer):
-    assert examine(exercise, answer).fraction == 0
+@in_turn(EXERCISES, [object(), None, 0, 1, True, "", [], {}, 0.5, ()], 3)
+def test_a_constant_in_the_place_of_the_answer_earns_nothing(exercise, value):
+    assert examine(exercise, value).fraction == 0
 
 
-# None is the next test's.
-@of(CALLED)
-@pytest.mark.parametrize(
-    "value", [object(), 0, 1.0, True, [], {}], ids=lambda value: repr(value)[:8]
-)
+# None and an object are the next tests'.
+@in_turn(CALLED, [0, 1.0, True, [], {}], 2)
 def test_a_constant_that_every_call_returns_loses_points(exercise, value):
     finding = examine(exercise, wrapped(exercise, lambda right, args, kwargs: value))
     assert finding.fraction < 1
@@ -414,7 +415,7 @@ def test_the_reference_behind_helpers_passes(exercise):
         print("working")
         return helper()
 
-    finding = examine(exercise, wrapped(exercise, helped), max_examples=FEW)
+    finding = examine(exercise, wrapped(exercise, helped))
     assert finding.fraction == 1, finding.counterexample
 
 
@@ -442,7 +443,7 @@ def test_a_refusal_may_say_what_it_likes(exercise):
         except ValueError:
             raise ValueError from None
 
-    finding = examine(exercise, wrapped(exercise, other_message), max_examples=FEW)
+    finding = examine(exercise, wrapped(exercise, other_message))
     assert finding.fraction == 1, finding.counterexample
 
 
@@ -455,5 +456,5 @@ def test_a_number_of_numpy_is_a_number(exercise):
         kinds = {int: np.int64, float: np.float64}
         return kinds[type(value)](value) if type(value) in kinds else value
 
-    finding = examine(exercise, wrapped(exercise, as_numpy), max_examples=FEW)
+    finding = examine(exercise, wrapped(exercise, as_numpy))
     assert finding.fraction == 1, finding.counterexample
