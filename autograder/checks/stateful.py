@@ -9,6 +9,7 @@ copying it is found out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -443,7 +444,8 @@ class StatefulCheck:
         for number, step in enumerate(got[:last]):
             # Both sides refuse here, and only a later line shows what was left behind.
             notes = [show_outcome(step.outcome)] if isinstance(step.outcome, Raised) else []
-            if step.state != before:
+            # An object that is not there, or holds no slot, has nothing to be shown.
+            if step.state != before and step.state not in (None, ""):
                 notes.append(str(step.state))
             if notes:
                 lines[number] += f"  # {'; '.join(notes)}"
@@ -451,10 +453,12 @@ class StatefulCheck:
         shown = [case.expected, case.got]
         # What says the state itself needs it no second time.
         states = [side[last].state for side in (expected, got)]
-        if states[0] != states[1] and shown != [show(state) for state in states]:
+        if states[0] != states[1]:
             pairs = zip(shown, states, strict=True)
-            # An object that is not there, or holds no slot, has nothing to be shown.
-            shown = [text if state in (None, "") else f"{text}  # {state}" for text, state in pairs]
+            shown = [
+                text if state in (None, "") or text == show(state) else f"{text}  # {state}"
+                for text, state in pairs
+            ]
         return replace(case, case="\n".join(lines), expected=shown[0], got=shown[1])
 
     def _with_refusals(
@@ -567,7 +571,11 @@ def _seconds(step: Step) -> float:
     return step.outcome.fate.seconds
 
 
-def _extent(failure: _Failure) -> tuple[int, int, str]:
-    """Return calls, then characters, then the case: of two as long, smaller digits come first."""
+def _extent(failure: _Failure) -> tuple[int, int, int, str]:
+    """Return calls, calls of helpers that work on the object, characters, and then the case.
+
+    Of two as long, smaller digits come first. Nobody sees in a case what a helper does.
+    """
     case = failure.counterexample.case
-    return case.count("\n"), len(case), case
+    helpers = sum(bool(re.match(r"\w+\(", line)) for line in case.split("\n")[:-1])
+    return case.count("\n"), helpers, len(case), case
