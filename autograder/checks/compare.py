@@ -304,13 +304,31 @@ def compare_outcomes(compare: Comparison, expected: Outcome, got: Outcome) -> st
     if isinstance(expected, Raised):
         if isinstance(got, Raised):
             return None if expected.kinds[0] in got.kinds else _stopped_before(expected, got)
-        if _kind(got.value) in expected.kinds:
-            return f"it returns the error, and is to raise it: {expected.message}"
-        return f"it should refuse this: {expected.message}"
+        return _came_instead(expected, _kind(got.value))
     require_plain(expected.value)
     if isinstance(got, Raised):
         return got.line or ""
     return compare(expected.value, got.value)
+
+
+def _came_instead(expected: Raised, kind: str) -> str:
+    """Say what is wrong with a value that came where an error is to be raised.
+
+    >>> refused = Raised(("KeyError", "LookupError", "Exception"), "no 'a'")
+    >>> for kind in ("KeyError", "LookupError", "OSError", "Table"):
+    ...     print(_came_instead(refused, kind))
+    it returns the error, and is to raise it: no 'a'
+    it returns a LookupError, and is to raise a KeyError: no 'a'
+    it returns an OSError, and is to raise a KeyError: no 'a'
+    it should refuse this: no 'a'
+    """
+    wanted = expected.kinds[0]
+    if kind == wanted:
+        return f"it returns the error, and is to raise it: {expected.message}"
+    if kind in expected.kinds or kind.endswith("Error"):
+        came = f"it returns {with_article(kind)}, and is to raise {with_article(wanted)}"
+        return f"{came}: {expected.message}"
+    return f"it should refuse this: {expected.message}"
 
 
 def _kind(value: Any) -> str:
