@@ -9,7 +9,6 @@ copying it is found out.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -40,7 +39,7 @@ from autograder.checks.memory import Memory
 from autograder.checks.observe import misuse
 from autograder.checks.reference import Method
 from autograder.checks.search import Search
-from autograder.checks.show import show, show_outcome
+from autograder.checks.show import length_of, show_outcome, with_state
 from autograder.proxy.recipes import Make
 from autograder.proxy.subject import (
     TRUSTED_PATIENCE,
@@ -455,10 +454,7 @@ class StatefulCheck:
         states = [side[last].state for side in (expected, got)]
         if states[0] != states[1]:
             pairs = zip(shown, states, strict=True)
-            shown = [
-                text if state in (None, "") or text == show(state) else f"{text}  # {state}"
-                for text, state in pairs
-            ]
+            shown = [with_state(text, state) for text, state in pairs]
         return replace(case, case="\n".join(lines), expected=shown[0], got=shown[1])
 
     def _with_refusals(
@@ -572,10 +568,5 @@ def _seconds(step: Step) -> float:
 
 
 def _extent(failure: _Failure) -> tuple[int, int, int, str]:
-    """Return calls, calls of helpers that work on the object, characters, and then the case.
-
-    Of two as long, smaller digits come first. Nobody sees in a case what a helper does.
-    """
-    case = failure.counterexample.case
-    helpers = sum(bool(re.match(r"\w+\(", line)) for line in case.split("\n")[:-1])
-    return case.count("\n"), helpers, len(case), case
+    """Return how long the case of a failure is."""
+    return length_of(failure.counterexample.case)
