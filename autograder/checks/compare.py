@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -26,6 +27,9 @@ Comparison = Callable[[Any, Any], str | None]
 
 AS_FLOAT = "the value is right, but as a float; a whole number of type int is asked for"
 """What is said of a right whole number that came as a float."""
+
+_NOTHING = "nothing is returned"
+"""What is said of None where something else is to be returned; of a part, that it is None."""
 
 
 class FormComplaint(str):
@@ -156,6 +160,8 @@ class Agreement:
             complaint = self(wanted, came)
             if complaint is None:
                 continue
+            if complaint == _NOTHING:
+                complaint = "it is None"
             said = f"{label}: {complaint}" if complaint else f"{label} differs"
             if not isinstance(complaint, FormComplaint):
                 return said
@@ -298,13 +304,31 @@ def compare_outcomes(compare: Comparison, expected: Outcome, got: Outcome) -> st
     if isinstance(expected, Raised):
         if isinstance(got, Raised):
             return None if expected.kinds[0] in got.kinds else _stopped_before(expected, got)
-        if _kind(got.value) in expected.kinds:
-            return f"it returns the error, and is to raise it: {expected.message}"
-        return f"it should refuse this: {expected.message}"
+        return _came_instead(expected, _kind(got.value))
     require_plain(expected.value)
     if isinstance(got, Raised):
         return got.line or ""
     return compare(expected.value, got.value)
+
+
+def _came_instead(expected: Raised, kind: str) -> str:
+    """Say what is wrong with a value that came where an error is to be raised.
+
+    >>> refused = Raised(("KeyError", "LookupError", "Exception"), "no 'a'")
+    >>> for kind in ("KeyError", "LookupError", "OSError", "Table"):
+    ...     print(_came_instead(refused, kind))
+    it returns the error, and is to raise it: no 'a'
+    it returns a LookupError, and is to raise a KeyError: no 'a'
+    it returns an OSError, and is to raise a KeyError: no 'a'
+    it should refuse this: no 'a'
+    """
+    wanted = expected.kinds[0]
+    if kind == wanted:
+        return f"it returns the error, and is to raise it: {expected.message}"
+    if kind in expected.kinds or kind.endswith("Error"):
+        came = f"it returns {with_article(kind)}, and is to raise {with_article(wanted)}"
+        return f"{came}: {expected.message}"
+    return f"it should refuse this: {expected.message}"
 
 
 def _kind(value: Any) -> str:
@@ -318,10 +342,17 @@ def _stopped_before(expected: Raised, got: Raised) -> str:
     >>> late = Raised(("KeyError",), "'a'", "in line 3: del table[name]")
     >>> _stopped_before(Raised(("ValueError",), "no 'a'"), late)
     'in line 3: del table[name]; before that, it is to raise a ValueError'
+
+    Where it raised of its own accord, only the error may be another one than is asked for.
+
+    >>> other = Raised(("TypeError",), "no", "in line 2: raise TypeError(name)")
+    >>> _stopped_before(Raised(("ValueError",), "no 'a'"), other)
+    'in line 2: raise TypeError(name); there or before, it is to raise a ValueError'
     """
     if not got.line:
         return ""
-    return f"{got.line}; before that, it is to raise {with_article(expected.kinds[0])}"
+    where = "there or before" if re.search(r"\b(raise|assert)\b", got.line) else "before that"
+    return f"{got.line}; {where}, it is to raise {with_article(expected.kinds[0])}"
 
 
 def same_values(compare: Comparison, one: Outcome, other: Outcome) -> bool:
@@ -500,7 +531,7 @@ def _with_types(item: Any) -> tuple[Any, ...]:
 
 def _type_complaint(expected: Any, got: Any) -> str:
     if got is None:
-        return "nothing is returned"
+        return _NOTHING
     wanted = named(type(expected))
     if isinstance(expected, Seen):
         wanted = f"an object with {' and '.join(expected)}"

@@ -125,9 +125,11 @@ def misuse(
         if place in expected.changed or name in may_write:
             continue
         before, after = show(given.value(place), matters), show(now, matters)
+        # Objects of one class look alike, whatever their order.
+        told = before != after
         return Misuse(
-            f"{name} is still {before}",
-            f"{name} is {after}",
+            f"{name} is still {before}" if told else f"{name} is left as it was",
+            f"{name} is {after}" if told else f"{name} has other items, or in another order",
             f"it changed its argument {name}; work on a copy",
         )
     for place in got.touched:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from types import MappingProxyType
@@ -120,3 +121,24 @@ def _is_large_array(value: Any) -> bool:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 4] + " ..."
+
+
+def with_state(text: str, state: Any) -> str:
+    """Return what is shown of a value with the state behind it, unless that says no more.
+
+    >>> with_state("None", "free [1]"), with_state("'free [1]'", "free [1]"), with_state("3", None)
+    ('None  # free [1]', "'free [1]'", '3')
+    """
+    return text if state in (None, "") or text == show(state) else f"{text}  # {state}"
+
+
+def length_of(case: str) -> tuple[int, int, int, str]:
+    r"""Return calls, calls of helpers that work on the object, characters, and then the case.
+
+    Of two as long, smaller digits come first. Nobody sees in a case what a helper does.
+
+    >>> length_of("obj = Pool(2)\nuse(obj)\nobj.taken")
+    (2, 1, 32, 'obj = Pool(2)\nuse(obj)\nobj.taken')
+    """
+    helpers = sum(bool(re.match(r"\w+\(", line)) for line in case.split("\n")[:-1])
+    return case.count("\n"), helpers, len(case), case

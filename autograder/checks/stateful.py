@@ -39,7 +39,7 @@ from autograder.checks.memory import Memory
 from autograder.checks.observe import misuse
 from autograder.checks.reference import Method
 from autograder.checks.search import Search
-from autograder.checks.show import show, show_outcome
+from autograder.checks.show import length_of, show_outcome, with_state
 from autograder.proxy.recipes import Make
 from autograder.proxy.subject import (
     TRUSTED_PATIENCE,
@@ -443,7 +443,8 @@ class StatefulCheck:
         for number, step in enumerate(got[:last]):
             # Both sides refuse here, and only a later line shows what was left behind.
             notes = [show_outcome(step.outcome)] if isinstance(step.outcome, Raised) else []
-            if step.state != before:
+            # An object that is not there, or holds no slot, has nothing to be shown.
+            if step.state != before and step.state not in (None, ""):
                 notes.append(str(step.state))
             if notes:
                 lines[number] += f"  # {'; '.join(notes)}"
@@ -451,10 +452,9 @@ class StatefulCheck:
         shown = [case.expected, case.got]
         # What says the state itself needs it no second time.
         states = [side[last].state for side in (expected, got)]
-        if states[0] != states[1] and shown != [show(state) for state in states]:
+        if states[0] != states[1]:
             pairs = zip(shown, states, strict=True)
-            # An object that is not there, or holds no slot, has nothing to be shown.
-            shown = [text if state in (None, "") else f"{text}  # {state}" for text, state in pairs]
+            shown = [with_state(text, state) for text, state in pairs]
         return replace(case, case="\n".join(lines), expected=shown[0], got=shown[1])
 
     def _with_refusals(
@@ -567,7 +567,6 @@ def _seconds(step: Step) -> float:
     return step.outcome.fate.seconds
 
 
-def _extent(failure: _Failure) -> tuple[int, int, str]:
-    """Return calls, then characters, then the case: of two as long, smaller digits come first."""
-    case = failure.counterexample.case
-    return case.count("\n"), len(case), case
+def _extent(failure: _Failure) -> tuple[int, int, int, str]:
+    """Return how long the case of a failure is."""
+    return length_of(failure.counterexample.case)

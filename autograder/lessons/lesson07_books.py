@@ -85,6 +85,7 @@ LEAKS = (
     Call(manager_of({"a": 1}), Make(iter, ["a"])),
     Call(manager_of({"a": 3, "b": 2}), ["b"]),
     Call(manager_of({"a": 4, "b": 4}, forked=[("a", "b")]), ["b"]),
+    Call(manager_of({"a": 1, "b": 1}, forked=[("a", "b")]), []),
     Call(manager_of({"b": 3}, extra=[3, 3]), ["b"]),
     Call(manager_of({"c": 2, "a": 3, "b": 1}, extra=[5]), ["b"]),
     Call(manager_of({"a": 4}, ended=["a"]), []),

@@ -118,6 +118,19 @@ def owner_none(manager: KVCacheManager, live_request_ids: Iterable[str]) -> list
     ]
 
 
+def each_block_once(manager: KVCacheManager, live_request_ids: Iterable[str]) -> list[Leak]:
+    """Name a block once, though several who have ended hold it."""
+    named: set[int] = set()
+    leaks = []
+    for leak in find_leaks(manager, live_request_ids):
+        new = leak
+        if leak.owner != "nobody":
+            new = Leak(leak.owner, tuple(n for n in leak.block_ids if n not in named))
+            named.update(leak.block_ids)
+        leaks += [new] if new.block_ids else []
+    return leaks
+
+
 LEAKS = (
     Misconception(
         "None for nobody",
@@ -166,6 +179,11 @@ LEAKS = (
         "A dead request that shares a block holds it as well: when the living one gives it back, "
         "it stays in use.",
         shared_spared,
+    ),
+    Misconception(
+        "a shared block has one owner",
+        "Each of those who hold a block is to give it back: it is free when the last of them has.",
+        each_block_once,
     ),
     Misconception(
         "an iterator is asked twice",

@@ -216,6 +216,29 @@ def one_and_a_stranger_of_its_number_back(life: Life) -> None:
     look(life)
 
 
+def a_stranger_of_a_greater_number_back(life: Life) -> None:
+    """Give a block of no pool back, with a number that no block has here."""
+    life.create(2)
+    life.do("free_blocks", [Make(KVCacheBlock, 2, 1)])
+
+
+def two_back_by_number(life: Life) -> None:
+    """Give two blocks back at once, without a hash, the smaller number first."""
+    life.create(3)
+    take(life, 2)
+    life.do("free_blocks", at(1, 2))
+    look(life)
+
+
+def two_of_the_same_back(life: Life) -> None:
+    """Give two blocks back at once that hold the same."""
+    life.create(3)
+    take(life, 2)
+    cached(life, (1, 2), "aa")
+    life.do("free_blocks", at(2, 1))
+    look(life)
+
+
 FREE_PROBES = (
     one_back,
     two_back,
@@ -240,4 +263,7 @@ FREE_PROBES = (
     one_and_the_null_block_back,
     a_stranger_back,
     one_and_a_stranger_of_its_number_back,
+    a_stranger_of_a_greater_number_back,
+    two_back_by_number,
+    two_of_the_same_back,
 )

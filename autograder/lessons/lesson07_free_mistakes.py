@@ -230,6 +230,23 @@ def null_passed_over(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) ->
     BlockPool.free_blocks(self, [block for block in ordered_blocks if block.pool is self])
 
 
+def looked_up_by_number(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Look at the place of each block's number, which a foreign one may not have here."""
+    blocks = list(ordered_blocks)
+    for block in blocks:
+        if self.blocks[block.block_id] is not block:
+            raise self.foreign_block(block)
+    BlockPool.free_blocks(self, blocks)
+
+
+def one_of_each_hash(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Queue one block alone of those that come back at once and hold the same."""
+    idle = released(checked(self, ordered_blocks))
+    cached = {block.block_hash: block for block in idle if block.block_hash is not None}
+    self.free_block_queue.prepend_n([b for b in idle if b.block_hash is None])
+    self.free_block_queue.append_n(list(cached.values()))
+
+
 FREE = (
     Misconception(
         "all to the back",
@@ -383,5 +400,17 @@ FREE = (
         "A caller who gives back the null block, or another pool's, has mixed something up, and "
         "has to hear of it.",
         null_passed_over,
+    ),
+    Misconception(
+        "looked up by its number",
+        "The number of a foreign block may be greater than any here, and then there is no such "
+        "place in `self.blocks`: ask the block for its `pool`.",
+        looked_up_by_number,
+    ),
+    Misconception(
+        "one of each hash",
+        "Two blocks that hold the same are two blocks, and both wait in the queue: keep the "
+        "blocks, and not one for each hash.",
+        one_of_each_hash,
     ),
 )

@@ -387,6 +387,33 @@ def a_stranger_touched(life: Life) -> None:
     life.do("touch", [Make(KVCacheBlock, 1)])
 
 
+def a_stranger_of_a_greater_number_touched(life: Life) -> None:
+    """Claim a block of no pool, with a number that no block has here."""
+    life.create(2)
+    life.do("touch", [Make(KVCacheBlock, 2)])
+
+
+def the_only_one_touched_with_its_prefix(life: Life) -> None:
+    """Claim the only block, which is free and holds a prefix."""
+    _cached_and_freed(life, "a")
+    life.do("touch", at(1))
+    look(life)
+
+
+def both_of_the_same_touched(life: Life) -> None:
+    """Claim two blocks at once that hold the same."""
+    _cached_and_freed(life, "aa")
+    life.do("touch", at(1, 2))
+    look(life)
+
+
+def the_other_of_the_same_touched(life: Life) -> None:
+    """Claim a block that holds what another block is found for."""
+    _cached_and_freed(life, "aa")
+    life.do("touch", at(2))
+    look(life)
+
+
 TOUCH_PROBES = (
     touched_through_an_iterator,
     touched_while_free,
@@ -399,4 +426,8 @@ TOUCH_PROBES = (
     touched_in_use_and_full,
     the_null_block_touched,
     a_stranger_touched,
+    a_stranger_of_a_greater_number_touched,
+    the_only_one_touched_with_its_prefix,
+    both_of_the_same_touched,
+    the_other_of_the_same_touched,
 )

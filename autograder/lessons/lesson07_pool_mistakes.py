@@ -228,6 +228,29 @@ def null_too(self: BlockPool, blocks: Iterable[KVCacheBlock]) -> None:
         block.ref_cnt += 1
 
 
+def touched_by_number(self: BlockPool, blocks: Iterable[KVCacheBlock]) -> None:
+    """Look at the place of each block's number, which a foreign one may not have here."""
+    blocks = list(blocks)
+    for block in blocks:
+        if self.blocks[block.block_id] is not block:
+            raise self.foreign_block(block)
+    BlockPool.touch(self, blocks)
+
+
+def touched_by_hash(self: BlockPool, blocks: Iterable[KVCacheBlock]) -> None:
+    """Touch the block that is found by the hash of the one that is given."""
+    blocks = list(blocks)
+    found = [self.get_cached_block(b.block_hash) if b.block_hash else b for b in blocks]
+    BlockPool.touch(self, [block for block in found if block is not None])
+
+
+def one_touched_of_each_hash(self: BlockPool, blocks: Iterable[KVCacheBlock]) -> None:
+    """Touch one block alone of those that hold the same."""
+    seen: dict[object, KVCacheBlock] = {}
+    named = [seen.setdefault(b.block_hash or b, b) is b and b for b in blocks]
+    BlockPool.touch(self, [block for block in named if block])
+
+
 TOUCH = (
     Misconception(
         "it stays in the queue",
@@ -276,5 +299,22 @@ TOUCH = (
         "the null block is touched",
         "Nobody may hold block 0, nor a block of another pool; both have another `pool`.",
         null_too,
+    ),
+    Misconception(
+        "looked up by its number",
+        "The number of a foreign block may be greater than any here, and then there is no such "
+        "place in `self.blocks`: ask the block for its `pool`.",
+        touched_by_number,
+    ),
+    Misconception(
+        "looked up by its hash",
+        "Several blocks may hold the same, and only one of them is found by it: the request reads "
+        "the block that is given.",
+        touched_by_hash,
+    ),
+    Misconception(
+        "one of each hash",
+        "Two blocks that hold the same are two blocks, and both are claimed.",
+        one_touched_of_each_hash,
     ),
 )

@@ -64,6 +64,14 @@ def test_what_the_reference_does_not_do_is_a_misuse(expected, got, complaint):
     assert misuse(GIVEN, expected, got, may_write=["items"], may_return=["table"]) is None
 
 
+def test_objects_that_look_alike_are_not_shown_to_be_as_they_were():
+    found = misuse(GIVEN, Fate(), Fate({0: [1, 2]}))
+    assert (found.expected, found.got) == (
+        "items is left as it was",
+        "items has other items, or in another order",
+    )
+
+
 def test_there_are_no_more_names_than_primes():
     with pytest.raises(ValueError, match="11 names, but 10 primes"):
         different_primes(*map(str, range(len(PRIMES) + 1)))

@@ -477,6 +477,14 @@ def test_a_pool_in_a_failing_case_is_no_larger_than_need_be():
     assert case == "obj = BlockPool(2)  # free [1]\nobj.get_new_blocks(1)"
 
 
+def forgets_what_was_free(self, blocks):
+    blocks = list(blocks)
+    idle = [block for block in blocks if not block.ref_cnt and block.block_hash is not None]
+    BlockPool.touch(self, blocks)
+    for block in dict.fromkeys(idle):
+        self.forget(block)
+
+
 def touches_and_counts_an_eviction(self, blocks):
     BlockPool.touch(self, blocks)
     self.num_evictions += 1
@@ -492,6 +500,26 @@ def refuses_the_null_block_on_the_way(self, ordered_blocks):
 @pytest.mark.parametrize(
     ("exercise", "wrong", "smallest"),
     [
+        (
+            "7.3a",
+            mistakes.each_an_eviction,
+            "obj = BlockPool(2)  # free [1]\nobj.get_new_blocks(1)  # free []  held: 1\n"
+            "obj.num_evictions",
+        ),
+        (
+            "7.3b",
+            forgets_what_was_free,
+            "obj = BlockPool(2)  # free [1]\nobj.get_new_blocks(1)  # free []  held: 1\n"
+            "obj.cache_full_blocks([obj.blocks[1]], [b'a'])  # free []  held: 1*\n"
+            "obj.free_blocks([obj.blocks[1]])  # free [1*]\n"
+            "obj.touch([obj.blocks[1]])  # free []  held: 1\nstate_line(obj)",
+        ),
+        (
+            "7.4",
+            lambda self, bs: BlockPool.free_blocks(self, sorted(bs, key=lambda b: -b.block_id)),
+            "obj = BlockPool(3)  # free [1 2]\nobj.get_new_blocks(2)  # free []  held: 1 2\n"
+            "obj.free_blocks([obj.blocks[1], obj.blocks[2]])  # free [2 1]\nstate_line(obj)",
+        ),
         (
             "7.3b",
             lambda self, blocks: BlockPool.touch(self, [b for b in blocks if b.block_id]),
@@ -529,6 +557,9 @@ def refuses_the_null_block_on_the_way(self, ordered_blocks):
         ),
     ],
     ids=[
+        "all evictions",
+        "prefix forgotten",
+        "sorted",
         "null shared",
         "a stranger shared",
         "counted",

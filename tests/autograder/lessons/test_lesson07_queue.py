@@ -45,6 +45,15 @@ class LooksForIt(FreeKVCacheBlockQueue):
         super().remove(block)
 
 
+class CountsBeforeItRefuses(FreeKVCacheBlockQueue):
+    def remove(self, block):
+        self.num_free_blocks -= 1
+        if block.next_free_block is None:
+            raise not_in_queue(block)
+        self.num_free_blocks += 1
+        super().remove(block)
+
+
 class UsesUp(FreeKVCacheBlockQueue):
     def prepend_n(self, blocks):
         while blocks:
@@ -260,3 +269,11 @@ def test_the_hours_at_the_top_are_the_minutes_of_the_exercises():
             minutes["(stretch)" in text] += int(found[1])
     assert "2½ for exercises, quiz and what you write" in texts[0]
     assert (minutes[False], minutes[True]) == (pytest.approx(150, abs=8), pytest.approx(30, abs=8))
+
+
+def test_a_state_that_cannot_be_told_is_not_shown_beside_a_refusal():
+    case = examine("7.2", CountsBeforeItRefuses).counterexample
+    refused = case.case.splitlines()[-2]
+    assert "# ValueError: block 1 is not in this free queue" in refused
+    assert "None" not in refused
+    assert (case.expected, case.got) == ("'free []'", "ValueError: __len__() should return >= 0")
