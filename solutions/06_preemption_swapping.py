@@ -1171,7 +1171,7 @@ parts.table(lesson=6)
 #   #27984 and #18115).
 # - "All sequences of a group are preempted together." So in the paper (section 4.5). In V1 each answer is a request of its
 #   own.
-# - "Recomputing costs as much as the first time." At most. Prompt and answer are one prompt now, computed in few steps, and
-#   what is left in the prefix cache is found.
+# - "Recomputing costs as much as the first time." Mostly less. Prompt and answer are one prompt now, computed in few steps,
+#   and what is left in the prefix cache is found.
 #
 # </details>

@@ -242,7 +242,7 @@ for policy in ("fcfs", "sjf"):
 # %% [markdown]
 # ## 4. A heap that lets go
 #
-# All other orders say by a **key** who is next: the smallest first. A **heap** is a list in which each item is not larger
+# Most other orders say by a **key** who is next: the smallest first. A **heap** is a list in which each item is not larger
 # than its two children, at places $2i + 1$ and $2i + 2$. So the smallest is at place 0, and to put one in or take the
 # smallest out moves items along one path between top and bottom: $O(\log n)$. Python's `heapq.heappush` and `heapq.heappop` do
 # that on a list that is a heap, as an empty one is; `heapq.heapify` makes a heap of any list in $O(n)$.
@@ -480,8 +480,8 @@ met = {name: np.mean(results[name].arrival_times + results[name].e2e <= due) for
 assert met["edf"] == 1.0 and 0.98 > met["sjf"] > met["fcfs"]
 
 # %% [markdown]
-# **Nobody knows the lengths.** Our keys read `max_tokens`, which is the true length in this simulation. In earnest users set
-# it to the maximum, or not at all. The prompt is known; the answer has to be guessed. Let each guess be off by a random
+# **Nobody knows the lengths.** Two of our keys read `max_tokens`, which is the true length in this simulation. In earnest users
+# set it to the maximum, or not at all. The prompt is known; the answer has to be guessed. Let each guess be off by a random
 # factor, $e$ (2.7) or more for a third of them. **Predict:** which share of what the shortest first gains in the mean TTFT
 # is left?
 

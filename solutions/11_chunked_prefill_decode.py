@@ -104,7 +104,7 @@ predicted_added = None  # your prediction, in ms
 
 # %% [markdown]
 # Move the slider from the whole prompt to the left. Above are the strips of the 32: a stroke is a token.
-# Below is what a chunk costs, and whom. Watch where the flat part begins. Then choose the real requests.
+# Below is what a chunk costs, and whom. Watch where the flat part begins. Then choose *many requests*.
 
 # %%
 viz.mixed_batch()
@@ -295,7 +295,7 @@ for length in (7, 8, 9):
     print(f"prompt of {length}: {edges[length]}")
 
 # %% [markdown]
-# In the course's notation `A:8(8/9)` says that A computes 8 tokens and then has 8 of 9; a star, that a token is sampled.
+# In the course's notation `A:8(8/9)` says that A computes 8 tokens and then has 8 of 9; a star, that a prompt ends.
 
 # %% claims="A token of the answer is **sampled** only when the *last* token of the prompt has been computed."
 assert edges == {7: ["A:7*"], 8: ["A:8*"], 9: ["A:8(8/9)", "A:1*"]}
@@ -403,7 +403,7 @@ assert "A:4" in turned_down[4] and "B" not in turned_down[4] and "B:2*" in turne
 # %% [markdown]
 # ### Who pays
 #
-# Put the threshold to work: conversations of Azure's trace, in your scheduler, under a budget of 2,048.
+# Put the threshold to work: conversations of Azure's trace, or made to be like them, in your scheduler, under a budget of 2,048.
 
 # %%
 conversations = load_azure("conversation")[:COUNT]
@@ -552,8 +552,8 @@ assert top_left.flatten().tolist() == [0.0, 0.5] and last_two.flatten().tolist()
 #
 # - A program works for one sequence, one KV head, and `QUERIES` tokens of the chunk, from `first` on.
 # - A **row** of its tile is a token *and* a query head. The `GROUP` heads that share the KV head stand side by side, so
-#   rows 0 to `GROUP - 1` are the first token. Rows that stand for nothing are masked by `row_valid`: there are `QUERIES *
-#   GROUP` rows at most, and the last tile of a chunk may have fewer tokens.
+#   rows 0 to `GROUP - 1` are the first token. Rows that stand for nothing are masked by `row_valid`: of the `ROWS` rows
+#   `QUERIES * GROUP` at most stand for something, and the last tile of a chunk may have fewer tokens.
 # - Keys are read up to `end`: no row of the tile sees more. What the last token of the tile sees is enough, and the context ends all.
 # - In the last tiles, each row sees the keys up to its own position.
 #
@@ -1091,7 +1091,7 @@ viz.mixed_batch(chunks=(own_token_budget(cost_model, 0.05, 32, 999, cached=8000)
 # 1. Running and waiting ones together (`get_request_counts`).
 # 2. The loop over waiting requests ends there: nobody behind it is admitted in this step. So such a start is refused.
 # 3. Nobody is admitted without a token of the budget, so no more than so many requests would ever run: places in the batch
-#    beyond the budget would stay empty (drafts and pipeline stages apart). vLLM refuses the setting; a `max_num_seqs` that you leave to it, it
+#    beyond the budget would stay empty (drafts, pipeline stages and steps planned ahead apart). vLLM refuses the setting; a `max_num_seqs` that you leave to it, it
 #    lowers.
 # 4. A short last chunk is computed like a decode, but still belongs to a prompt; a later chunk has a context to read, a first
 #    one has none. Backends have kernels for some of these, and not for others.

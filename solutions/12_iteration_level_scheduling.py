@@ -200,8 +200,8 @@ viz.microscope(conversation[:600], Own)
 #
 # *Known* are the tokens of prompt and answer (`num_tokens`). *Computed* are those whose keys and values are in the cache, or
 # will be once the steps that are planned have run (`num_computed_tokens`). *Ahead* (`num_tokens_ahead`) are positions behind
-# the known ones that are to be computed as well; it is 0 until section 6. A step gives requests some of what they lack.
-# When one has caught up, the step gives it one token more.
+# the known ones that are to be computed as well; it is 0 until section 6, save in cases of the check of 12.3.
+# A step gives requests some of what they lack. When one has caught up, the step gives it one token more.
 #
 # | what happens | known | ahead | computed | lacking |
 # |---|---|---|---|---|
@@ -259,7 +259,7 @@ check("12.1", answer)
 # **Explained.** `= set()` and not `.clear()`: the plan holds the very set, and to empty it would take the names out of the
 # plan. Nobody comes in if somebody was preempted, whatever is left of the budget, or a newcomer takes the blocks for which
 # somebody was just thrown out. Those swapped out come before those that wait, since they hold memory on the CPU and were here
-# first. The rest is accounting, once the budget is settled.
+# first, unless one that waits is more urgent (lesson 6). The rest is accounting, once the budget is settled.
 
 # %% [markdown]
 # ### What must hold, and what breaks

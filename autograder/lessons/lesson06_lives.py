@@ -219,7 +219,7 @@ class PreemptionLife(Twin):
 
 
 def served_and_taken_out(life: Life) -> None:
-    """The victim has a token in the plan, which fills a block; its answer has begun."""
+    """The victim has a token in the plan, for which a block was taken; its answer has begun."""
     scheduler(life, 12, caching=True)
     add(life, "a", 3)
     add(life, "b", 4)
@@ -283,7 +283,7 @@ def important_ones_wait(life: Life) -> None:
 
 
 def twice(life: Life) -> None:
-    """Somebody gives way a second time, before it has got any further."""
+    """Somebody gives way a second time, soon after it has come back."""
     scheduler(life, 12, caching=True, max_num_batched_tokens=4)
     add(life, "a", 7)
     run(life, 3)
@@ -447,8 +447,8 @@ PREEMPTIONS = (
 
 def two_must_go(life: Life) -> None:
     """Somebody needs three blocks at once: more than one has to give way."""
-    scheduler(life, 10, max_num_batched_tokens=8)
-    add(life, "a", 16)
+    scheduler(life, 8, long_prefill_token_threshold=6)
+    add(life, "a", 12)
     for name in ("b", "c", "d"):
         add(life, name, 1)
     run(life, 5)

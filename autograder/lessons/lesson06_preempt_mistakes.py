@@ -474,8 +474,8 @@ PREEMPT = (
     _mistake(
         SwapsAllButTheLast,
         "swaps all but the last",
-        "Of a victim in the middle of its prompt far less is computed, and blocks that nobody has "
-        "filled are no use on the CPU.",
+        "Of a victim in the middle of its prompt less is computed, and what nobody has computed "
+        "is no use on the CPU.",
     ),
     _mistake(
         SwapsOnce,

@@ -169,7 +169,7 @@ CHOOSE = (
     ),
     Misconception(
         "the last of equals",
-        "Of equally long prefixes, the first in line has waited longest.",
+        "Of equally long prefixes, the first in line goes.",
         last_of_equals,
     ),
     Misconception(

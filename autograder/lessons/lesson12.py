@@ -108,7 +108,7 @@ LOOP = Exercise(
         "Who stands at place i of `running` when somebody in front of it has left?",
         "Go over a copy of `running`, and pass over who has left meanwhile. For each: what it "
         "lacks, cut; room, or `preempt_for`; if it still runs, enter it and take its tokens from "
-        "the budget. Ask `has_free_slot` before you ask for slots.",
+        "the budget. For one token ask `has_free_slot` before you ask for slots.",
         "`for request in list(self.running): ... budget += self.preempt_for(...)`",
     ),
 )

@@ -227,7 +227,8 @@ OBSERVE = (
     ),
     Misconception(
         "no minimum",
-        "Below `minimum` running requests would wait for their next token.",
+        "It never falls below `minimum`: with a token budget smaller than the batch, running "
+        "requests would wait for their next token.",
         no_minimum,
     ),
     Misconception(

@@ -63,7 +63,7 @@ PLAN_LATE = (
         "self.waiting.charge(",
         "return output",
         "nobody is charged",
-        "A queue that is fair to clients learns here what each of them was served.",
+        "A queue that is fair to clients learns here for whom tokens are generated.",
     ),
 )
 

@@ -1,7 +1,7 @@
 """The scheduler: which requests compute how many tokens in the next iteration.
 
 There is no prefill phase and no decode phase. A request has tokens that it knows and tokens that
-are computed; in each iteration it is given some of the difference. A decoding request is one whose
+are computed; in each iteration it is given some of the difference. While a request decodes, the
 difference is 1. Running requests come first, waiting ones after them, all under one token budget.
 
 Behaviour and names follow vLLM 0.33.0 (``vllm/v1/core/sched/scheduler.py``), and where that lets a

@@ -1,4 +1,4 @@
-"""What a chunk costs, and what real requests see of it."""
+"""What a chunk costs, and what many requests see of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ABOVE = 3
 """The axis of times ends so many times above the longest, so that words have room."""
 
 _LOWEST, _HIGHEST = 5.0, 5000.0
-"""Milliseconds between which gaps of real requests are counted."""
+"""Milliseconds between which gaps of many requests are counted."""
 
 
 def chunks_between(least: int, most: int, stops: Sequence[int]) -> tuple[int, ...]:

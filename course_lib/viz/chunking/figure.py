@@ -23,7 +23,7 @@ _BOLD = 0.92
 """Bold text is wider than it is estimated: lines of it take this share of the width."""
 
 _CHUNKS = (48, 64, 80, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144)
-_SHOWN = {"one prompt": "prompt", "real requests": "gaps"}
+_SHOWN = {"one prompt": "prompt", "many requests": "gaps"}
 
 
 def mixed_batch(
@@ -42,12 +42,12 @@ def mixed_batch(
     Above are their strips: a stroke at the end of each step, when each of them has a token, and
     under them the prompt, whole or in chunks. Below is what a chunk costs: the longest gap between
     two tokens, the time to the prompt's first token, and the roofline of the linear layers, flat up
-    to the free seats. The reader moves the chunk, or sees real requests instead: how long the
+    to the free seats. The reader moves the chunk, or sees many requests instead: how long the
     longest gap of each is, under a budget of one token for each that decodes and the chunk, and
     under one that lets the whole prompt in.
 
     Args:
-        requests: The real requests, by arrival; by default 300 of the Azure conversation trace.
+        requests: The many requests, by arrival; by default 300 of ``load_azure()``.
         iteration_work: What adds up a batch: a class that has ``of_batch``, or this class method
             alone, as a function of class and rows. By default the learner's own where there is one.
         iteration_time: What adds up the time of a step: a class that has ``total``, or this
@@ -94,7 +94,7 @@ def mixed_batch(
 def mixed_scene(
     mixed: MixedBatch, stops: tuple[int, ...], chunk: int, shown: str, width: float = WIDE
 ) -> Scene:
-    """Draw the strips and what a chunk costs; or what real requests see.
+    """Draw the strips and what a chunk costs; or what many requests see.
 
     Args:
         mixed: What is shown.
@@ -141,7 +141,7 @@ def _prompt_scene(mixed: MixedBatch, stops: tuple[int, ...], chunk: int, width: 
 
 
 def _gaps_scene(mixed: MixedBatch, chunk: int, width: float) -> Scene:
-    """Draw the longest gaps of real requests, under the budget of a chunk and the largest one."""
+    """Draw the longest gaps of many requests, under the budget of a chunk and the largest one."""
     inner = width - 2 * MARGIN
     count = len(mixed.workload)
     budget = f"{mixed.num_decodes} + {chunk:,} = {mixed.num_decodes + chunk:,}"

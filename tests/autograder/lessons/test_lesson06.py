@@ -11,9 +11,11 @@ import pytest
 
 from autograder import lessons
 from autograder.checks.answers import made_of
+from autograder.checks.lives import Life
 from autograder.lessons import lesson06_contest as contest
 from autograder.lessons import lesson06_given as given
 from autograder.lessons import lesson06_hunt as hunt
+from autograder.lessons import lesson06_lives as lives
 from autograder.lessons import lesson06_measure as measure
 from autograder.lessons import lesson06_swap_mistakes as swap_mistakes
 from autograder.proxy.subject import LocalSubject
@@ -1065,6 +1067,13 @@ def test_the_trap_in_the_loop_names_a_victim_too():
     first, second = map(str.strip, trap.splitlines())
     assert first == "index = len(self.running) - 1"
     assert second == "victim = self.running[index]"
+
+
+def test_two_go_for_one_in_the_life_that_says_so():
+    life = Life(LocalSubject(Scheduler), Scheduler)
+    lives.two_must_go(life)
+    said = [step.outcome.value for step in life.steps]
+    assert "a:6* b:1  | c! d!" in [each["plan"] for each in said if isinstance(each, dict)]
 
 
 @pytest.mark.parametrize(("mistake", "most"), [(0, 7), (1, 6), (2, 5)])
