@@ -27,7 +27,7 @@ LOADS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 6.0)
 """Requests per second at which the engine is asked."""
 NUM_CUSTOMERS = 100_000
-NUM_SHOWN = 60
+NUM_SHOWN = 80
 """Customers whose backlog is drawn."""
 
 _CURVE = tuple(round(0.02 * step, 2) for step in range(1, 50))
@@ -215,3 +215,20 @@ def sawtooth(
             corners.append((last + left, 0.0))
         corners += [(arrival, wait), (arrival, wait + service)]
     return corners
+
+
+def until(end: float, corners: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the part of a ``sawtooth`` up to a time, where it ends as well.
+
+    >>> until(4.0, [(0.0, 0.0), (1.0, 0.0), (1.0, 2.0), (3.0, 0.0), (9.0, 0.0), (9.0, 2.0)])
+    [(0.0, 0.0), (1.0, 0.0), (1.0, 2.0), (3.0, 0.0), (4.0, 0.0)]
+    >>> until(2.5, [(0.0, 0.0), (1.0, 0.0), (1.0, 2.0), (3.0, 0.0)])
+    [(0.0, 0.0), (1.0, 0.0), (1.0, 2.0), (2.5, 0.5)]
+    """
+    shown = [corner for corner in corners if corner[0] <= end]
+    if shown:
+        last, left = shown[-1]
+        if 0 < left < end - last:
+            shown.append((last + left, 0.0))
+        shown.append((end, max(0.0, last + left - end)))
+    return shown

@@ -19,7 +19,7 @@ from course_lib.viz.kit.explorer import Explorer
 from course_lib.viz.kit.layout import SLIM, WIDE, bottom_of, wrapped
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import SMALL_SIZE, Shape, Text, Tone
-from course_lib.viz.queues.dial import Dial, Waits
+from course_lib.viz.queues.dial import Dial, Waits, until
 
 MARGIN = 12
 _MODEL, _GPU = MODELS["llama-3.1-8b"], GPUS["a100-80gb"]
@@ -126,9 +126,7 @@ def dial_scene(
 @lru_cache(maxsize=64)
 def _backlog_chart(dial: Dial, rho: int, sizes: str, cv: int, width: float) -> Chart:
     """Draw the work that is left over time."""
-    corners = [
-        corner for corner in dial.backlog(sizes, cv, rho / 100) if corner[0] <= _SHOWN_SERVICES
-    ]
+    corners = until(_SHOWN_SERVICES, dial.backlog(sizes, cv, rho / 100))
     return curve_chart(
         f"Work that is left, at {rho}% utilisation",
         Axis("Time", "services", low=0, high=_SHOWN_SERVICES),
@@ -186,9 +184,9 @@ def _words(dial: Dial, rho: int, sizes: str, cv: int) -> list[str]:
     """Say what theory and simulation say at the load."""
     mean, p99 = dial.theory(sizes, cv, rho / 100), dial.theory_p99(sizes, cv, rho / 100)
     arrivals = "Poisson arrivals" if cv == 1 else f"gaps with CV {cv}"
-    about = "" if cv == 1 else "about "
+    by = "" if cv == 1 else "by the approximation "
     said = [
-        f"At {rho}%, {arrivals}, {_SIZE_WORDS[sizes]}: one waits {about}"
+        f"At {rho}%, {arrivals}, {_SIZE_WORDS[sizes]}: {by}one waits "
         f"{quantity(mean, 'services')} on average"
         + (f", 99% at most {number(p99)}." if p99 is not None else ".")
     ]

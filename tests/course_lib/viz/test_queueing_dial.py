@@ -19,7 +19,7 @@ from course_lib.specs import GPUS, MODELS
 from course_lib.viz.kit.charts.words import number
 from course_lib.viz.kit.layout import SLIM, WIDE
 from course_lib.viz.kit.scene import Scene
-from course_lib.viz.queues.dial import LOADS, RATES, SIZES, Dial
+from course_lib.viz.queues.dial import LOADS, NUM_SHOWN, RATES, SIZES, Dial
 from course_lib.viz.queues.figure import dial_scene, queueing_dial
 
 MODEL, GPU = MODELS["llama-3.1-8b"], GPUS["a100-80gb"]
@@ -108,10 +108,21 @@ def test_the_words_have_the_numbers(dial: Dial) -> None:
 
 def test_the_backlog_is_the_waits_of_those_who_come(dial: Dial) -> None:
     corners = dial.backlog("exponential", 1, 0.8)
-    arrivals = gamma_arrivals(0.8, 1.0, 60, 10)
+    arrivals = gamma_arrivals(0.8, 1.0, NUM_SHOWN, 10)
     before = [work for (time, work), (later, _) in pairwise(corners) if time == later]
-    services = np.random.default_rng(11).exponential(1.0, 60)
+    services = np.random.default_rng(11).exponential(1.0, NUM_SHOWN)
     assert before == pytest.approx(simulate_queue(arrivals, services).tolist())
+
+
+def test_the_backlog_goes_on_until_60_services(dial: Dial) -> None:
+    for rho, sizes, cv in product((10, 50, 80, 98), SIZES, (1, 2, 4)):
+        assert dial.backlog(sizes, cv, rho / 100)[-1][0] > 60  # there are customers enough
+        assert "at 60 services" in dial_scene(dial, rho, sizes, cv, "none").alt
+
+
+def test_an_approximation_is_called_one(dial: Dial) -> None:
+    alt = dial_scene(dial, 10, "exponential", 4, "none").alt
+    assert "by the approximation one waits 0.944 services" in alt
 
 
 def test_a_simulator_that_fails_is_told_in_words(
