@@ -1072,11 +1072,11 @@ def choose_victim(running: list[tuple[int, int]]) -> int:
 check("6.11", choose_victim)
 
 # %% [markdown] solution="6.11"
-# **Explained.** Who has computed least loses least. By itself that rule goes wrong: who comes back has computed nothing,
-# so it is the victim again, three to nine times in our draws. To look first at how often somebody has paid, and then at
-# what it would lose, often costs some tokens, and nobody pays more than once or twice. vLLM 0.33.0 has neither: it keeps
-# to the order of admission, or to the priorities. The proposal #54644 (2026, open) is to add "least computed first", with
-# 20 to 59% fewer tokens computed in vain in most of its runs.
+# **Explained.** Who has computed least loses least. By itself that rule goes wrong: whoever has the fewest tokens often
+# still has when it is back, so it is the victim again, three to nine times in our draws. To look first at how often
+# somebody has paid, and then at what it would lose, often costs some tokens, and nobody pays more than once or twice. vLLM
+# 0.33.0 has neither: it keeps to the order of admission, or to the priorities. The proposal #54644 (2026, open) is to add
+# "least computed first", with 20 to 59% fewer tokens computed in vain in most of its runs.
 
 # %%
 parts.table(lesson=6)

@@ -120,7 +120,7 @@ MISTAKES = (
     ),
     Misconception(
         "only what it loses",
-        "Who has just come back has computed least, and so is chosen again and again.",
+        "Who is short has often computed least after its return too, and is chosen again.",
         least_computed,
     ),
 )
