@@ -315,18 +315,20 @@ def _came_instead(expected: Raised, kind: str) -> str:
     """Say what is wrong with a value that came where an error is to be raised.
 
     >>> refused = Raised(("KeyError", "LookupError", "Exception"), "no 'a'")
-    >>> for kind in ("KeyError", "LookupError", "OSError", "Table"):
+    >>> for kind in ("KeyError", "LookupError", "OSError", "type", "Table"):
     ...     print(_came_instead(refused, kind))
     it returns the error, and is to raise it: no 'a'
     it returns a LookupError, and is to raise a KeyError: no 'a'
     it returns an OSError, and is to raise a KeyError: no 'a'
+    it returns a class, and is to raise a KeyError: no 'a'
     it should refuse this: no 'a'
     """
     wanted = expected.kinds[0]
     if kind == wanted:
         return f"it returns the error, and is to raise it: {expected.message}"
-    if kind in expected.kinds or kind.endswith("Error"):
-        came = f"it returns {with_article(kind)}, and is to raise {with_article(wanted)}"
+    if kind in expected.kinds or kind.endswith("Error") or kind == "type":
+        named = "class" if kind == "type" else kind
+        came = f"it returns {with_article(named)}, and is to raise {with_article(wanted)}"
         return f"{came}: {expected.message}"
     return f"it should refuse this: {expected.message}"
 

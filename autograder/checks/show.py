@@ -57,12 +57,28 @@ def show(value: Any, matters: Matters = EVERYTHING) -> str:
 
 
 def show_outcome(outcome: Outcome, matters: Matters = EVERYTHING) -> str:
-    """Show what came of a call."""
+    """Show what came of a call.
+
+    >>> show_outcome(Raised(("KeyError",), "no 'a'")), show_outcome(Raised(("KeyError",), ""))
+    ("KeyError: no 'a'", 'KeyError')
+    """
     if isinstance(outcome, Raised):
         if outcome.kinds[0] in _NO_EXCEPTIONS:
             return _cut(outcome.message)
-        return _cut(f"{outcome.kinds[0]}: {outcome.message}")
+        return _cut(
+            f"{outcome.kinds[0]}: {outcome.message}" if outcome.message else outcome.kinds[0]
+        )
     return show(outcome.value, matters)
+
+
+def show_refusal(outcome: Raised) -> str:
+    r"""Show in one line what was raised, to stand beside the step that it came of.
+
+    >>> show_refusal(Raised(("KeyError",), "no 'a'\nnor 'b'")), show_refusal(Raised(("E",), "e"))
+    ("KeyError: no 'a' ...", 'E: e')
+    """
+    first, *others = show_outcome(outcome).splitlines()
+    return f"{first} ..." if others else first
 
 
 def show_call(

@@ -39,7 +39,7 @@ from autograder.checks.memory import Memory
 from autograder.checks.observe import misuse
 from autograder.checks.reference import Method
 from autograder.checks.search import Search
-from autograder.checks.show import length_of, show_outcome, with_state
+from autograder.checks.show import length_of, show_outcome, show_refusal, with_state
 from autograder.proxy.recipes import Make
 from autograder.proxy.subject import (
     TRUSTED_PATIENCE,
@@ -442,7 +442,7 @@ class StatefulCheck:
         last, before = len(lines) - 1, None
         for number, step in enumerate(got[:last]):
             # Both sides refuse here, and only a later line shows what was left behind.
-            notes = [show_outcome(step.outcome)] if isinstance(step.outcome, Raised) else []
+            notes = [show_refusal(step.outcome)] if isinstance(step.outcome, Raised) else []
             # An object that is not there, or holds no slot, has nothing to be shown.
             if step.state != before and step.state not in (None, ""):
                 notes.append(str(step.state))
@@ -464,7 +464,7 @@ class StatefulCheck:
         lines = case.case.split("\n")
         for number, step in enumerate(self._record(script, subject)[: len(lines) - 1]):
             if isinstance(step.outcome, Raised):
-                lines[number] += f"  # {show_outcome(step.outcome)}"
+                lines[number] += f"  # {show_refusal(step.outcome)}"
         return replace(case, case="\n".join(lines))
 
     def _retelling(self, failure: _Failure, subject: Subject) -> Callable[[], FailingCase] | None:

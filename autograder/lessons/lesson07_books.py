@@ -73,6 +73,11 @@ _REUSED = (
 )
 """A manager whose request has the table ``2 3 1``: its blocks were somebody else's before."""
 
+_LOST_IN_ANOTHER_ORDER = _REUSED.do(
+    "block_pool.touch", [At(f"block_pool.blocks.{block_id}") for block_id in (2, 1)]
+)
+"""The same, and blocks 1 and 2 have a holder more: by their ids, and not as in the table."""
+
 _NAMED_TWICE = Make(KVCacheManager, 14, 2).do(
     "admit",
     Make(RequestBlocks, request("a", 5)),
@@ -88,6 +93,8 @@ LEAKS = (
     Call(manager_of({"a": 1, "b": 1}, forked=[("a", "b")]), []),
     Call(manager_of({"b": 3}, extra=[3, 3]), ["b"]),
     Call(manager_of({"c": 2, "a": 3, "b": 1}, extra=[5]), ["b"]),
+    Call(manager_of({}, extra=[1, 2, 1]), []),
+    Call(manager_of({"nobody": 1}, extra=[2]), []),
     Call(manager_of({"a": 4}, ended=["a"]), []),
     Call(manager_of({"a": 4}), Make(iter, ["a", "z"])),
     Call(manager_of({"a": 2, "b": 2}), Make(iter, ["b", "a"])),
@@ -98,9 +105,11 @@ LEAKS = (
     Call(manager_of({"b": 1}, extra=[13]), ["b"]),
     Call(_REUSED, []),
     Call(_REUSED, ["a"]),
+    Call(_LOST_IN_ANOTHER_ORDER, ["a"]),
     Call(_NAMED_TWICE, []),
     Call(_NAMED_TWICE, ["a"]),
     Call(manager_of({"a": 2}).set("block_pool.blocks.1.ref_cnt", 0), ["a"]),
+    Call(manager_of({"a": 2}, extra=[2]).set("block_pool.blocks.1.ref_cnt", 0), ["a"]),
 )
 
 
@@ -241,4 +250,21 @@ def miscounted(life: Life) -> None:
         _counted(life)
 
 
-METRICS_PROBES = (lookups, usages, the_smallest, of_one_block, of_seven_blocks, miscounted)
+def returns_miscounted(life: Life) -> None:
+    """Refuse the same of requests that come back."""
+    life.create(1)
+    for tokens, hits in ((0, 0), (1, 2), (1, -1)):
+        life.do("record_lookup", tokens, hits, True)
+        life.see("preempted_hit_tokens")
+        life.see("preempted_queried_tokens")
+
+
+METRICS_PROBES = (
+    lookups,
+    usages,
+    the_smallest,
+    of_one_block,
+    of_seven_blocks,
+    miscounted,
+    returns_miscounted,
+)

@@ -86,6 +86,16 @@ def not_from_here(life: Life) -> None:
     look(life)
 
 
+def not_from_here_between_others(life: Life) -> None:
+    """Give back what this pool has not lent between two that it has: nothing changes."""
+    life.create(3)
+    take(life, 2)
+    life.do("free_blocks", at(1, 0, 2))
+    look(life)
+    life.do("free_blocks", [*at(1), Make(KVCacheBlock, 2, 1), *at(2)])
+    look(life)
+
+
 def from_another_pool(life: Life) -> None:
     """Give back what another pool of the same size has lent."""
     life.create(2)
@@ -256,6 +266,7 @@ FREE_PROBES = (
     three_times_of_two,
     held_by_twelve,
     not_from_here,
+    not_from_here_between_others,
     from_another_pool,
     in_this_order,
     once_too_often,

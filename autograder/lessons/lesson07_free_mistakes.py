@@ -275,8 +275,8 @@ FREE = (
     ),
     Misconception(
         "one by one to the front",
-        "Put at the front one after the other, the last is first; collect them, and put all in "
-        "front at once.",
+        "Put at the front one after the other, of the queue or of a list, the last is first; "
+        "collect them in the order in which they come, and put all in front at once.",
         one_after_the_other,
     ),
     Misconception(

@@ -13,7 +13,7 @@ from autograder.checks.acts import Act
 from autograder.checks.stateful import Life, Twin
 from autograder.proxy.recipes import At, Make, reach
 from course_lib.kv_cache.block_pool import BlockPool, KVCacheBlock
-from course_lib.kv_cache.watch.churn import use_two
+from course_lib.kv_cache.watch.churn import take_twice_and_free_both
 from course_lib.kv_cache.watch.notation import state_line
 
 # 7.3 and 7.4, the pool
@@ -274,7 +274,7 @@ def fewer_than_none(life: Life) -> None:
 def taken_and_used(life: Life) -> None:
     """Take a block, then another, and give back the very blocks that came."""
     life.create(3)
-    life.apply(use_two)
+    life.apply(take_twice_and_free_both)
     look(life)
 
 
@@ -341,6 +341,15 @@ def touched_in_vain(life: Life) -> None:
         life.do("touch", at(*block_ids))
         look(life)
     life.do("touch", [*at(2), Make(KVCacheBlock, 3)])
+    look(life)
+
+
+def touched_in_vain_between_others(life: Life) -> None:
+    """Claim what nobody may hold between two that are free: nothing changes."""
+    life.create(3)
+    life.do("touch", at(1, 0, 2))
+    look(life)
+    life.do("touch", [*at(1), Make(KVCacheBlock, 2), *at(2)])
     look(life)
 
 
@@ -420,6 +429,7 @@ TOUCH_PROBES = (
     touched_with_a_prefix,
     touched_twice_at_once,
     touched_in_vain,
+    touched_in_vain_between_others,
     touched_abroad,
     the_only_one_touched,
     touched_in_use,

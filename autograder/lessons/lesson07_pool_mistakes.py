@@ -90,6 +90,15 @@ def copies(self: BlockPool, num_blocks: int) -> list[KVCacheBlock]:
     return [copy.copy(block) for block in BlockPool.get_new_blocks(self, num_blocks)]
 
 
+_handed_out: list[KVCacheBlock] = []
+
+
+def one_list_for_all(self: BlockPool, num_blocks: int) -> list[KVCacheBlock]:
+    """Return the same list each time, with other blocks in it."""
+    _handed_out[:] = BlockPool.get_new_blocks(self, num_blocks)
+    return _handed_out
+
+
 GET = (
     Misconception(
         "the old hash stays",
@@ -147,6 +156,12 @@ GET = (
         "The pool looks at its own blocks: what becomes of a copy, when it is shared or given "
         "back, does not count. Return the very blocks that the queue gave.",
         copies,
+    ),
+    Misconception(
+        "one list for all calls",
+        "A caller keeps the list that it was given; if the next call fills the same one, the "
+        "first caller has lost its blocks, and holds another's. Return a new list each time.",
+        one_list_for_all,
     ),
 )
 

@@ -84,11 +84,11 @@ def use_half(pool: BlockPool) -> None:
         pool.free_blocks(reversed(blocks))
 
 
-def use_two(pool: BlockPool) -> None:
+def take_twice_and_free_both(pool: BlockPool) -> None:
     """Take one block and then another, and give both back.
 
     >>> pool = BlockPool(num_blocks=4)
-    >>> use_two(pool)
+    >>> take_twice_and_free_both(pool)
     >>> [block.block_id for block in pool.free_block_queue]
     [2, 1, 3]
     """

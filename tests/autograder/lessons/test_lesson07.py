@@ -144,6 +144,39 @@ def leaks_without_a_second_mention(manager, live_request_ids):
     return once + found[len(tables) :]
 
 
+def leaks_by_owner(manager, live_request_ids):
+    """Keep one entry for each owner, though a request may be called nobody."""
+    by_owner = {leak.owner: leak for leak in find_leaks(manager, live_request_ids)}
+    return list(by_owner.values())
+
+
+def leaks_in_the_order_of_tables(manager, live_request_ids):
+    held = [block.block_id for table in manager.block_tables().values() for block in table]
+    return _leaks(
+        manager,
+        live_request_ids,
+        lost=lambda extra: [i for i in dict.fromkeys([*held, *extra]) for _ in range(extra[i])],
+    )
+
+
+def leaks_if_the_sums_differ(manager, live_request_ids):
+    """Take holders too few of one block for holders too many of another."""
+    return _leaks(
+        manager,
+        live_request_ids,
+        lost=lambda extra: [i for i, n in extra.items() for _ in range(n) if sum(extra.values())],
+    )
+
+
+def leaks_in_rounds(manager, live_request_ids):
+    """Name each block once, and then those again that have another holder too many."""
+    return _leaks(
+        manager,
+        live_request_ids,
+        lost=lambda extra: [i for times in range(9) for i, n in extra.items() if n > times],
+    )
+
+
 LEAKS_RIGHT = (leaks_by_subtraction, _leaks)
 LEAKS_WRONG = (
     (
@@ -190,6 +223,10 @@ LEAKS_WRONG = (
         SAME,
     ),
     (lambda manager, live: find_leaks(manager, live)[:1], SAME),
+    (leaks_by_owner, SAME),
+    (leaks_in_the_order_of_tables, SAME),
+    (leaks_if_the_sums_differ, SAME),
+    (leaks_in_rounds, SAME),
     (leaks_of_sets, SAME),
     (leaks_without_a_second_mention, SAME),
     (lambda manager, live: [], SAME),
@@ -273,6 +310,34 @@ class ByNameOnly(CacheMetrics):
         super().record_lookup(num_tokens, num_hit_tokens, is_preempted)
 
 
+class TakesAReturnOfNothing(CacheMetrics):
+    """Refuses no lookup of a request that comes back, unless its hits are wrong."""
+
+    def record_lookup(self, num_tokens, num_hit_tokens, is_preempted=False):
+        if not is_preempted or num_tokens or num_hit_tokens:
+            super().record_lookup(num_tokens, num_hit_tokens, is_preempted)
+
+
+class NotesItAndSaysMuch(CacheMetrics):
+    """Takes note, and refuses then in two lines."""
+
+    def record_usage(self, num_used_blocks, num_evicted_blocks=0):
+        self.num_used_blocks = num_used_blocks
+        if not 0 <= num_used_blocks < self.num_blocks or num_evicted_blocks < 0:
+            raise ValueError("this cannot be\nand is refused")
+        super().record_usage(num_used_blocks, num_evicted_blocks)
+
+
+class NotesItAndSaysNothing(CacheMetrics):
+    """Takes note, and refuses then without a word."""
+
+    def record_usage(self, num_used_blocks, num_evicted_blocks=0):
+        self.num_used_blocks = num_used_blocks
+        if not 0 <= num_used_blocks < self.num_blocks or num_evicted_blocks < 0:
+            raise ValueError
+        super().record_usage(num_used_blocks, num_evicted_blocks)
+
+
 METRICS_RIGHT = (MaximumOfAll,)
 METRICS_WRONG = (
     (DividesByNothing, "no lookup yet"),
@@ -280,6 +345,8 @@ METRICS_WRONG = (
     (OneRateOfAll, "returns are in the hit rate"),
     (LooksAfterCounting, "a refused lookup is counted"),
     (CountsThenRefuses, SAME),
+    (TakesAReturnOfNothing, SAME),
+    (NotesItAndSaysMuch, SAME),
     (InPerCent, SAME),
     (Rounded, SAME),
     (OfTwoAtLeast, SAME),
@@ -300,6 +367,15 @@ test_an_unusual_right_answer_earns_everything = right_answers_earn_everything(RI
 test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that = wrong_answers_earn_nothing(
     WRONG
 )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "note"),
+    [(NotesItAndSaysMuch, "ValueError: this cannot be ..."), (NotesItAndSaysNothing, "ValueError")],
+)
+def test_a_step_that_was_refused_stands_in_one_line(wrong, note):
+    case = examine("7.7", wrong).counterexample.case
+    assert case.splitlines()[1:] == [f"obj.record_usage(1, 0)  # {note}", "obj.usage"]
 
 
 # 7.5

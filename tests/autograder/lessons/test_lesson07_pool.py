@@ -126,6 +126,12 @@ def in_one_list(self, num_blocks, _list=[]):  # noqa: B006 - the mistake itself
     return _list
 
 
+def in_a_list_of_the_pools(self, num_blocks):
+    self.handed_out = getattr(self, "handed_out", [])
+    self.handed_out[:] = BlockPool.get_new_blocks(self, num_blocks)
+    return self.handed_out
+
+
 GET_RIGHT = (one_by_one, by_evict_blocks, by_remove)
 GET_WRONG = (
     (lambda self, n: _taken(self, n, always, lambda b, cached: b + bool(cached)), SAME),
@@ -149,7 +155,8 @@ GET_WRONG = (
     (never_evicts, "nothing is evicted"),
     (evicts_then_refuses, SAME),
     (made_anew, "copies are handed out"),
-    (in_one_list, SAME),
+    (in_one_list, "one list for all calls"),
+    (in_a_list_of_the_pools, "one list for all calls"),
     (lambda self, num_blocks: tuple(BlockPool.get_new_blocks(self, num_blocks)), SAME),
     (lambda self, num_blocks: BlockPool.get_new_blocks(self, num_blocks)[::-1], SAME),
     (lambda self, num_blocks: self.blocks[1 : num_blocks + 1], SAME),
@@ -215,8 +222,17 @@ def touched_of_any_pool(self, blocks):
         block.ref_cnt += 1
 
 
+def touched_if_both_ends_are_from_here(self, blocks):
+    blocks = list(blocks)
+    for block in [*blocks[:1], *blocks[-1:]]:
+        if block.pool is not self:
+            raise self.foreign_block(block)
+    mistakes.one_by_one(self, blocks)
+
+
 TOUCH_RIGHT = (touched_in_one_pass,)
 TOUCH_WRONG = (
+    (touched_if_both_ends_are_from_here, SAME),
     (touched_of_any_pool, SAME),
     (touched_by_iterator_twice, "an iterator is gone through twice"),
     (touched_once, "twice is once"),
@@ -385,8 +401,29 @@ def by_the_old_setting(self, block):
     return not self.enable_caching or block.block_hash is not None
 
 
+def freed_if_both_ends_are_from_here(self, ordered_blocks):
+    blocks = list(ordered_blocks)
+    for block in [*blocks[:1], *blocks[-1:]]:
+        if block.pool is not self:
+            raise self.foreign_block(block)
+    mistakes_of_freeing.checked(self, [block for block in blocks if block.pool is self])
+    mistakes_of_freeing.refused_on_the_way(self, blocks)
+
+
+def freed_with_each_before_the_others(self, ordered_blocks):
+    front = []
+    idle = released(mistakes_of_freeing.checked(self, ordered_blocks))
+    for block in idle:
+        if block.block_hash is None:
+            front.insert(0, block)
+    self.free_block_queue.prepend_n(front)
+    self.free_block_queue.append_n([block for block in idle if block.block_hash is not None])
+
+
 FREE_RIGHT = (freed_in_sorted_lists, _freed)
 FREE_WRONG = (
+    (freed_if_both_ends_are_from_here, SAME),
+    (freed_with_each_before_the_others, "one by one to the front"),
     (lambda self, bs: _freed(self, bs, is_too_often=lambda n, r: n > r + (r > 1)), SAME),
     (lambda self, bs: _freed(self, bs, is_too_often=lambda n, r: r < 2 and n > r), SAME),
     (lambda self, bs: _freed(self, bs, is_too_often=lambda n, r: min(n, 3) > r), SAME),
