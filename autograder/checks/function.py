@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import inf
 from typing import Any
 
 import hypothesis
@@ -22,6 +21,7 @@ from autograder.checks.compare import (
     same_values,
     with_reason,
 )
+from autograder.checks.extent import extent
 from autograder.checks.finding import (
     FAILING,
     PASSED,
@@ -43,8 +43,6 @@ from autograder.checks.observe import (
 from autograder.checks.reference import plain
 from autograder.checks.search import Search, length
 from autograder.checks.show import Matters, show, show_call, show_outcome
-from autograder.proxy.names import name_of
-from autograder.proxy.recipes import Make
 from autograder.proxy.subject import (
     TRUSTED_PATIENCE,
     LocalSubject,
@@ -275,7 +273,8 @@ class FunctionCheck:
         """Return how large a failing call is to who reads it."""
         if self.typed is not None:
             return length(failure.counterexample)
-        return extent(failure.call or Call())
+        call = failure.call or Call()
+        return extent([*call.args, *call.kwargs.values()])
 
     def _tuple_probes(self) -> Iterable[Call]:
         for probe in self.probes:
@@ -392,44 +391,6 @@ class FunctionCheck:
             for name in self.writes
             if name in after
         )
-
-
-def extent(call: Call) -> tuple[int, float]:
-    """Return how many items the lists, tuples, dicts and arrays of a call have, and their size.
-
-    A call without any is as small as Hypothesis could make it. An item that is infinite or no
-    number at all is large: finite ones are easier to follow.
-
-    >>> extent(Call([(1, 1), (1, 2)], [8], 6)), extent(Call(3)), extent(Call(Make(iter, [4, 2])))
-    ((5, 13), (0, 0), (2, 6))
-    >>> extent(Call({16: 0.5, 17: 0.5}, 16))
-    (4, 34.0)
-    """
-    arguments = [*call.args, *call.kwargs.values()]
-    items = [item for each in arguments if _has_items(each) for item in _items(each)]
-    sizes = (abs(item) for item in items if type(item) in (int, float))
-    return len(items), sum(size if size < inf else inf for size in sizes)
-
-
-def _has_items(value: Any) -> bool:
-    """Say whether a value is a list, a tuple, what goes through one, a dict, or an array."""
-    is_iterator = isinstance(value, Make) and value.target == name_of(iter)
-    return is_iterator or isinstance(value, (list, tuple, dict)) or bool(getattr(value, "ndim", 0))
-
-
-def _items(value: Any) -> Iterator[Any]:
-    """Yield what is in lists, tuples, dicts and arrays, at any depth."""
-    if isinstance(value, Make) and value.target == name_of(iter):
-        value = value.args[0]
-    if getattr(value, "ndim", 0):
-        value = value.tolist()
-    if isinstance(value, dict):
-        value = [*value.items()]
-    if isinstance(value, (list, tuple)):
-        for each in value:
-            yield from _items(each)
-    else:
-        yield value
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def show_refusal(outcome: Raised) -> str:
     >>> show_refusal(Raised(("KeyError",), "no 'a'\nnor 'b'")), show_refusal(Raised(("E",), "e"))
     ("KeyError: no 'a' ...", 'E: e')
     """
-    first, *others = show_outcome(outcome).splitlines()
+    first, *others = show_outcome(outcome).splitlines() or [""]
     return f"{first} ..." if others else first
 
 
