@@ -88,6 +88,7 @@ TRACKER = Exercise(
         max_steps=10,
         probes=lives.TRACKING,
         misconceptions=memory_mistakes.TRACKER,
+        large=(lives.MANY_HOLD,),
     ),
     hints=(
         "Who holds block 1 when two requests begin alike, and how often is it in memory?",
@@ -112,6 +113,7 @@ PUSH = Exercise(
         max_steps=6,
         probes=ends.STOPPING,
         misconceptions=stop_mistakes.PUSH,
+        large=(ends.LONG_TEXT,),
     ),
     hints=(
         'The text is "an E" and the stop string "END". Which letter may not be shown yet?',
@@ -134,6 +136,7 @@ APPEND = Exercise(
         max_steps=6,
         probes=ends.ANSWERING,
         misconceptions=mistakes.APPEND,
+        large=(ends.LONG_ANSWER,),
     ),
     hints=(
         "A token is the last one that is allowed, and completes a stop string. Why did it end?",

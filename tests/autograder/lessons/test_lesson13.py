@@ -14,8 +14,9 @@ from autograder.lessons.lesson13_flawed import FLAWED
 from autograder.lessons.lesson13_given import same_answer
 from autograder.proxy.subject import LocalSubject
 from course_lib.attention.paged import copy_blocks
-from course_lib.engine.answer import StopStrings
+from course_lib.engine.answer import Answer, StopStrings
 from course_lib.engine.executor import Executor, StepResult
+from course_lib.engine.memory_tracker import MemoryTracker
 from course_lib.engine.watch.agreement import PIECES, SETTINGS, plain_tokens, run_setting
 from course_lib.engine.watch.talking import TalkingAnswer
 from course_lib.scheduling.request import RequestStatus
@@ -45,6 +46,59 @@ def test_the_time_of_the_logits_is_asked_for():
         return StepResult(Executor.execute(self, output, forks).sampled, before)
 
     assert fraction("13.1b", execute) == 0
+
+
+# 13.2: names are whole, and nobody looks through a list for each block
+
+
+class LiveInLowerCase(MemoryTracker):
+    def report(self, live):
+        line = {name.lower() for name in live}
+        return super().report([name for name in self.by_owner() if name.lower() in line])
+
+
+class LiveByFirstLetter(MemoryTracker):
+    def report(self, live):
+        letters = {name[:1] for name in live}
+        return super().report([name for name in self.by_owner() if name[:1] in letters])
+
+
+class LooksThroughAList(MemoryTracker):
+    @property
+    def in_use(self):
+        seen = []
+        for table in self.manager.block_tables().values():
+            seen += [block.block_id for block in table if block.block_id not in seen]
+        return len(seen) * self.bytes_per_block
+
+
+@pytest.mark.parametrize("answer", [LiveInLowerCase, LiveByFirstLetter, LooksThroughAList])
+def test_a_tracker_that_is_right_for_a_few_names_and_blocks_earns_nothing(answer):
+    assert fraction("13.2", answer) == 0
+
+
+# 13.3: what is long takes no longer for each letter, or each token
+
+
+def push_from_all(self, text):
+    self.pieces = [*getattr(self, "pieces", ()), text]
+    whole = ""
+    for piece in self.pieces:
+        whole = whole + piece
+    return StopStrings.push(self, whole[len(whole) - len(text) :])
+
+
+def append_beside_all(self, token):
+    for known in self.request.all_token_ids:
+        self.is_known = known == token.token_id
+    Answer.append(self, token)
+
+
+@pytest.mark.parametrize(
+    ("exercise_id", "answer"), [("13.3a", push_from_all), ("13.3b", append_beside_all)]
+)
+def test_who_goes_through_all_that_came_before_is_late_on_what_is_long(exercise_id, answer):
+    assert fraction(exercise_id, answer) == 0
 
 
 # 13.4: a reason has two numbers, and is in words of one's own
