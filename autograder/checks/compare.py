@@ -24,6 +24,7 @@ Comparison = Callable[[Any, Any], str | None]
 """Takes what was expected and what came; returns None if they agree, else the complaint, or ""."""
 
 
+NOTHING_RETURNED = "nothing is returned"
 AS_FLOAT = "the value is right, but as a float; a whole number of type int is asked for"
 """What is said of a right whole number that came as a float."""
 
@@ -500,7 +501,7 @@ def _with_types(item: Any) -> tuple[Any, ...]:
 
 def _type_complaint(expected: Any, got: Any) -> str:
     if got is None:
-        return "nothing is returned"
+        return NOTHING_RETURNED
     wanted = named(type(expected))
     if isinstance(expected, Seen):
         wanted = f"an object with {' and '.join(expected)}"

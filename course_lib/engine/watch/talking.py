@@ -89,7 +89,7 @@ class TalkingAnswer(Answer):
 
         One that comes behind the end is passed over: no step computes it.
         """
-        if self.finish_reason is None:
+        if self.finish_reason is None and not self.request.is_finished:
             self.request.append_output(token_id)
             is_last = self.request.num_output_tokens >= self.most_tokens
             if is_last or token_id == self.request.eos_token_id:

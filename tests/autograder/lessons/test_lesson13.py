@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +16,7 @@ from autograder.lessons.lesson13_given import same_answer
 from autograder.proxy.subject import LocalSubject
 from course_lib.attention.paged import copy_blocks
 from course_lib.engine.answer import Answer, StopStrings
+from course_lib.engine.core import EngineCore
 from course_lib.engine.executor import Executor, StepResult
 from course_lib.engine.memory_tracker import MemoryTracker
 from course_lib.engine.watch.agreement import PIECES, SETTINGS, plain_tokens, run_setting
@@ -35,6 +37,40 @@ def fraction(exercise_id: str, answer: object) -> float:
 
 def examined(pieces: object) -> equality.Finding:
     return EQUALITY.examine(LocalSubject(pieces, EQUALITY.patience), seed=3, max_examples=1)
+
+
+# 13.1a: what is no record of a step is said
+
+
+def _step_with(change):
+    def step(self):
+        record = EngineCore.step(self)
+        return change(self, record)
+
+    return step
+
+
+def _news_replaced(core, record):
+    core.changed = None
+    return record
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda core, record: None, "step returned None; a StepRecord is asked for"),
+        (_news_replaced, "changed is None now, and was a dict; take_in puts into it"),
+        (
+            lambda core, record: replace(record, forked=list(record.forked)),
+            "forked of the record is a list; a dict is asked for, by the id of the request",
+        ),
+    ],
+)
+def test_what_is_no_record_of_a_step_is_named(change, said):
+    exercise = lessons.find("13.1a")
+    finding = exercise.examine(LocalSubject(_step_with(change), exercise.patience), max_examples=5)
+    assert finding.fraction == 0
+    assert said in finding.counterexample.got
 
 
 # 13.1b: the time of the logits
@@ -224,6 +260,32 @@ def test_a_name_that_no_piece_has_is_shown_beside_the_names_that_there_are():
     )
 
 
+@pytest.mark.parametrize(
+    ("pieces", "case", "said"),
+    [
+        (
+            {"EngineCore.step": "step"},
+            "my_engine['EngineCore.step']",
+            "it is of type str; give the function itself, without quotes",
+        ),
+        (
+            {**equality.REFERENCE, "Enginecore.step": equality.not_told},
+            "my_engine['Enginecore.step']",
+            "it is called EngineCore.step",
+        ),
+        ({**equality.REFERENCE, "step": equality.not_told}, "my_engine['step']", "Executor.exec"),
+    ],
+)
+def test_a_piece_that_is_none_and_a_name_that_is_none_are_named(pieces, case, said):
+    finding = examined(pieces)
+    assert (finding.fraction, finding.counterexample.case) == (0, case)
+    assert said in finding.counterexample.complaint
+
+
+def test_a_part_on_which_no_engine_runs_may_stand_among_the_pieces():
+    assert examined({**equality.REFERENCE, "MemoryTracker": MemoryTracker}).fraction == 1
+
+
 def test_each_piece_weighs_what_its_exercise_earns():
     earned = {exercise.part: exercise.points for exercise in lessons.exercises(13) if exercise.part}
     assert {name: earned[name] for name in PIECES} == equality.WEIGHTS
@@ -361,3 +423,13 @@ def test_an_answer_keeps_log_probabilities_and_may_have_no_text():
     assert [place for place, _ in answer.kept_logprobs] == [0, 8, 10]
     tokens_alone = TalkingAnswer(max_tokens=2, has_text=False)
     assert (tokens_alone.says(" a victim"), tokens_alone.finish_reason) == ("", "length")
+
+
+def test_a_token_behind_the_end_of_a_request_is_passed_over():
+    class NeverEnds(TalkingAnswer):
+        def append(self, token):
+            """Take nothing in."""
+
+    answer = NeverEnds(max_tokens=1)
+    answer.says(" a victim")
+    assert (answer.request.num_output_tokens, answer.finish_reason) == (1, None)
