@@ -40,14 +40,6 @@ def log_probabilities_last(self: Answer, token: SampledToken) -> None:
     self.append_logprobs(token)
 
 
-def log_probabilities_behind_the_text(self: Answer, token: SampledToken) -> None:
-    """Keep the log-probabilities when the text is there, also of a stop token."""
-    if not _ends_by_a_token(self, token.token_id):
-        _says(self, token.token_id)
-        _ends_by_a_string_or_length(self)
-    self.append_logprobs(token)
-
-
 def text_is_not_added(self: Answer, token: SampledToken) -> None:
     """Push the letters, and leave what comes back."""
     self.append_logprobs(token)
@@ -282,11 +274,6 @@ _SHOWN_AT_THE_END = (
     "the end, except behind a stop string: `finish` does that."
 )
 
-_WHERE_IT_BEGINS = (
-    "`append_logprobs` notes where the text of the token begins: it comes first of all, before the "
-    "token's letters are in the text."
-)
-
 APPEND = (
     Misconception(
         "counts the tokens itself",
@@ -295,13 +282,9 @@ APPEND = (
         by_the_number_alone,
     ),
     Misconception(
-        "log-probabilities behind the text",
-        _WHERE_IT_BEGINS,
-        log_probabilities_behind_the_text,
-    ),
-    Misconception(
         "log-probabilities behind the text, and none of a stop token",
-        f"{_WHERE_IT_BEGINS} A stop token has some, too.",
+        "`append_logprobs` notes where the text of the token begins: it comes first of all, before "
+        "the token's letters are in the text, and before a stop token returns.",
         log_probabilities_last,
     ),
     Misconception(
