@@ -17,6 +17,7 @@ from autograder.lessons import lesson13_mistakes as mistakes
 from autograder.lessons import lesson13_scheduler_mistakes as scheduler_mistakes
 from autograder.lessons import lesson13_step_mistakes as steps
 from autograder.lessons import lesson13_stop_mistakes as stop_mistakes
+from autograder.lessons import lesson13_table_mistakes as table_mistakes
 from autograder.project.checks import DOCUMENTATION, PERFORMANCE, QUALITY
 from course_lib.engine.answer import Answer, StopStrings
 from course_lib.engine.core import EngineCore
@@ -63,7 +64,7 @@ EXECUTE = Exercise(
         machine=lives.ExecutorLife,
         max_steps=8,
         probes=lives.EXECUTING,
-        misconceptions=execute_mistakes.EXECUTE,
+        misconceptions=(*execute_mistakes.EXECUTE, *table_mistakes.TABLES),
     ),
     hints=(
         "Which block may be overwritten in this step before somebody has read it?",

@@ -10,7 +10,6 @@ from typing import Any
 from autograder.checks.finding import Misconception
 from course_lib.engine.executor import Executor, Forks, StepResult
 from course_lib.engine.sampler import sample
-from course_lib.scheduling.request import Request
 from course_lib.scheduling.scheduler import SchedulerOutput
 
 
@@ -38,7 +37,7 @@ def _enter(self: Executor, output: SchedulerOutput) -> None:
 
 
 Preparation = Callable[[Executor, SchedulerOutput], None]
-_OF_THE_PLAN: dict[Preparation, tuple[str, ...]] = {
+OF_THE_PLAN: dict[Preparation, tuple[str, ...]] = {
     _forget: ("finished_req_ids", "preempted_req_ids"),
     _swap_out: ("blocks_to_swap_out",),
     _swap_in: ("blocks_to_swap_in",),
@@ -48,9 +47,9 @@ _OF_THE_PLAN: dict[Preparation, tuple[str, ...]] = {
 """What is done before the model runs, in the right order, and what of a plan it carries out."""
 
 
-def _without(output: SchedulerOutput, *preparations: Preparation) -> SchedulerOutput:
+def without(output: SchedulerOutput, *preparations: Preparation) -> SchedulerOutput:
     """Return what is left of a plan when these preparations are left out of it."""
-    fields = [name for prepare in preparations for name in _OF_THE_PLAN[prepare]]
+    fields = [name for prepare in preparations for name in OF_THE_PLAN[prepare]]
     return replace(output, **{name: type(getattr(output, name))() for name in fields})
 
 
@@ -60,7 +59,7 @@ def _after(
     """Do these preparations first, in this order, and then what is left of the plan."""
     for prepare in preparations:
         prepare(self, output)
-    return Executor.execute(self, _without(output, *preparations), forks)
+    return Executor.execute(self, without(output, *preparations), forks)
 
 
 def copies_first(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
@@ -86,7 +85,7 @@ def forgets_nobody(
     self: Executor, output: SchedulerOutput, forks: Forks | None = None
 ) -> StepResult:
     """Keep the tables of those who have ended."""
-    return Executor.execute(self, _without(output, _forget), forks)
+    return Executor.execute(self, without(output, _forget), forks)
 
 
 def forgets_last(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
@@ -106,7 +105,7 @@ def moves_at_the_end(
 ) -> StepResult:
     """Run the model, then move the blocks."""
     moves = (_swap_out, _swap_in, _copy)
-    result = Executor.execute(self, _without(output, *moves), forks)
+    result = Executor.execute(self, without(output, *moves), forks)
     for move in moves:
         move(self, output)
     return result
@@ -263,11 +262,11 @@ def no_children(self: Executor, output: SchedulerOutput, forks: Forks | None = N
 
 def never_empty(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
     """Run the model also where nothing is planned."""
-    for prepare in _OF_THE_PLAN:
+    for prepare in OF_THE_PLAN:
         prepare(self, output)
     if not output.num_scheduled_tokens:
         self.make_batch(output)
-    return Executor.execute(self, _without(output, *_OF_THE_PLAN), forks)
+    return Executor.execute(self, without(output, *OF_THE_PLAN), forks)
 
 
 def forgets_who_ended_alone(
@@ -289,7 +288,7 @@ def moves_with_tokens_alone(
 ) -> StepResult:
     """Return before any block is moved where nothing is computed."""
     if not output.num_scheduled_tokens:
-        output = _without(output, _swap_out, _swap_in, _copy)
+        output = without(output, _swap_out, _swap_in, _copy)
     return Executor.execute(self, output, forks)
 
 
@@ -297,55 +296,14 @@ def computes_for_samples_alone(
     self: Executor, output: SchedulerOutput, forks: Forks | None = None
 ) -> StepResult:
     """Leave the model out where nobody gets a token."""
-    for prepare in _OF_THE_PLAN:
+    for prepare in OF_THE_PLAN:
         prepare(self, output)
     scheduled = [self.sequences[name] for name in output.num_scheduled_tokens]
     if any(sequence.is_caught_up for sequence in scheduled):
-        return Executor.execute(self, _without(output, *_OF_THE_PLAN), forks)
+        return Executor.execute(self, without(output, *OF_THE_PLAN), forks)
     for sequence in scheduled:
         self.update_table(sequence)
     return StepResult({}, time.monotonic())
-
-
-def _prepared(
-    self: Executor, output: SchedulerOutput, forks: Forks | None, *renewed: Request
-) -> StepResult:
-    """Carry a plan out, and renew the tables of these alone."""
-    for prepare in _OF_THE_PLAN:
-        prepare(self, output)
-    for request in renewed:
-        self.update_table(self.sequences[request.request_id])
-    self.update_table = lambda sequence: None  # type: ignore[method-assign]
-    try:
-        return Executor.execute(self, _without(output, *_OF_THE_PLAN), forks)
-    finally:
-        del self.update_table
-
-
-def renews_no_table(
-    self: Executor, output: SchedulerOutput, forks: Forks | None = None
-) -> StepResult:
-    """Make the batch of tables as they are."""
-    return _prepared(self, output, forks)
-
-
-def renews_the_new_alone(
-    self: Executor, output: SchedulerOutput, forks: Forks | None = None
-) -> StepResult:
-    """Bring the tables of those up to date who have just come."""
-    return _prepared(
-        self, output, forks, *output.scheduled_new_reqs, *output.scheduled_resumed_reqs
-    )
-
-
-def a_row_for_a_family(
-    self: Executor, output: SchedulerOutput, forks: Forks | None = None
-) -> StepResult:
-    """Ask for one row of a sequence, however many begin with its blocks."""
-    result = Executor.execute(self, output, forks)
-    rows = [token for name, token in result.sampled.items() if name in output.num_scheduled_tokens]
-    self.num_rows -= len(result.sampled) - len(rows)  # type: ignore[attr-defined]
-    return StepResult(dict(zip(result.sampled, rows, strict=False)), result.computed_at)
 
 
 def ids_for_tokens(
@@ -478,24 +436,6 @@ EXECUTE = (
         "Each request asks for its own way to choose: `sampling_row` is asked for each that gets a "
         "token.",
         chooses_as_for_the_first,
-    ),
-    Misconception(
-        "tables are not renewed",
-        "A sequence is taken in with an empty block table: `update_table` of each in the plan "
-        "comes before `make_batch`, in every step.",
-        renews_no_table,
-    ),
-    Misconception(
-        "newcomers' tables alone are renewed",
-        "Who goes on needs a new block now and then, and who shares one gets its own: "
-        "`update_table` is called for each in the plan, in every step.",
-        renews_the_new_alone,
-    ),
-    Misconception(
-        "a row for a family",
-        "`compute_logits` is asked for a row for each that gets a token: that of a sequence comes "
-        "as often as `with_forks` returns sequences.",
-        a_row_for_a_family,
     ),
     Misconception(
         "a row too many",

@@ -318,7 +318,7 @@ def arrows_may_start_again(events: Events) -> list[str]:
 
 def _starts_again(event: dict[str, Any], events: Events) -> bool:
     starts = [e["ts"] for e in events if e["ph"] == "s" and e["id"] == event["id"]]
-    return event["ts"] > min(starts)
+    return bool(event["ts"] > min(starts))
 
 
 def ends_need_no_beginning(events: Events) -> list[str]:
