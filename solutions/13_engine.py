@@ -140,7 +140,7 @@ assert "chooses a victim, and it is our request" in seen["followed"].outputs[0].
 # | `fork(...)` of `self`, with the plan | of prompts that end in this step and have several answers: the requests of the others, by id |
 # | `execute(...)` of `self.executor`, with plan and forks | carries it out; a `StepResult`: `sampled` (tokens by id, each with `token_id`), `computed_at` |
 # | `update_from_output(...)` of `self.scheduler`, with plan and tokens | tells the scheduler the token *ids*; requests may end here |
-# | `take_in(...)` of `self`, with plan, result, and the time of the plan | tells the answers; those that are over are forgotten |
+# | `take_in(...)` of `self`, with plan, result, and the time of the plan | tells the answers, and puts into `changed` who has something new; those that are over are forgotten |
 # | `self.answers[name]` | a pair: the group of an answer, and the answer |
 # | `StepRecord(...)` | the step, in this order: `index`, `output`, `sampled` (a token id by id), `answers` (an `Answer` by id), `forked` (a list of ids by id), `started`, `scheduled`, `computed`, `sampled_at`, `finished` |
 #
@@ -305,6 +305,7 @@ assert tracker.report(live=[]) == MemoryReport(0, 229_376, 0, {})
 # | `self.stop_token_ids` | tokens that end this answer; one of them may be `self.request.eos_token_id`, the model's own end, which is no `stop_reason` |
 # | `self.detokenizer.append(token_id)` | the letters that are complete now; `detokenizer` is None for an answer without text |
 # | `self.stop_strings.push(text)`, `.found` | yours |
+# | `self.text` | what is final of the text so far; yours to add to |
 # | `self.finish(finish_reason, stop_reason)` | ends it, with all that is still kept back |
 # | `self.request.is_finished` | whether the scheduler has ended it |
 

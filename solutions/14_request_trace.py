@@ -454,7 +454,7 @@ def time_line_violations(events: list[dict]) -> list[str]:
     for event in sorted(events, key=lambda event: event.get("ts", 0)):
         phase = tuple(event.get(key) for key in ("name", "id", "cat"))
         if event["ph"] == "X":
-            if event.get("dur", -1) < 0 or event["tid"] not in named:
+            if event.get("dur", -1) < 0 or event.get("tid") not in named:
                 said.append(f"the bar {event['name']} has no length or no track")
         elif event["ph"] == "b":
             is_open[phase] += 1

@@ -28,7 +28,7 @@ Comparison = Callable[[Any, Any], str | None]
 AS_FLOAT = "the value is right, but as a float; a whole number of type int is asked for"
 """What is said of a right whole number that came as a float."""
 
-_NOTHING = "nothing is returned"
+NOTHING_RETURNED = "nothing is returned"
 """What is said of None where something else is to be returned; of a part, that it is None."""
 
 
@@ -160,7 +160,7 @@ class Agreement:
             complaint = self(wanted, came)
             if complaint is None:
                 continue
-            if complaint == _NOTHING:
+            if complaint == NOTHING_RETURNED:
                 complaint = "it is None"
             said = f"{label}: {complaint}" if complaint else f"{label} differs"
             if not isinstance(complaint, FormComplaint):
@@ -533,7 +533,7 @@ def _with_types(item: Any) -> tuple[Any, ...]:
 
 def _type_complaint(expected: Any, got: Any) -> str:
     if got is None:
-        return _NOTHING
+        return NOTHING_RETURNED
     wanted = named(type(expected))
     if isinstance(expected, Seen):
         wanted = f"an object with {' and '.join(expected)}"

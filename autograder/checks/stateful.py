@@ -19,6 +19,7 @@ from hypothesis import stateful
 
 from autograder.checks.acts import Act, Acts, Noted, shorter
 from autograder.checks.compare import (
+    NOTHING_RETURNED,
     Comparison,
     compare_outcomes,
     exactly,
@@ -265,6 +266,9 @@ class StatefulCheck:
     def difference(self, expected: Step, got: Step) -> Counterexample | None:
         """Say how one step differs on the two sides; the case is the step alone."""
         complaint = compare_outcomes(self.compare, expected.outcome, got.outcome)
+        if complaint == NOTHING_RETURNED and got.given is None:
+            # What was looked at is an attribute, which returns nothing to anybody.
+            complaint = "it is None"
         shown = [show_outcome(step.outcome) for step in (expected, got)]
         if complaint is None and _changes_before_it_refuses(expected.outcome, got.outcome):
             shown = ["nothing has changed, since it refuses", "something has changed"]

@@ -17,6 +17,7 @@ from autograder.lessons import lesson13_mistakes as mistakes
 from autograder.lessons import lesson13_scheduler_mistakes as scheduler_mistakes
 from autograder.lessons import lesson13_step_mistakes as steps
 from autograder.lessons import lesson13_stop_mistakes as stop_mistakes
+from autograder.lessons import lesson13_table_mistakes as table_mistakes
 from autograder.project.checks import DOCUMENTATION, PERFORMANCE, QUALITY
 from course_lib.engine.answer import Answer, StopStrings
 from course_lib.engine.core import EngineCore
@@ -63,7 +64,7 @@ EXECUTE = Exercise(
         machine=lives.ExecutorLife,
         max_steps=8,
         probes=lives.EXECUTING,
-        misconceptions=execute_mistakes.EXECUTE,
+        misconceptions=(*execute_mistakes.EXECUTE, *table_mistakes.TABLES),
     ),
     hints=(
         "Which block may be overwritten in this step before somebody has read it?",
@@ -88,6 +89,7 @@ TRACKER = Exercise(
         max_steps=10,
         probes=lives.TRACKING,
         misconceptions=memory_mistakes.TRACKER,
+        large=(lives.MANY_HOLD,),
     ),
     hints=(
         "Who holds block 1 when two requests begin alike, and how often is it in memory?",
@@ -112,6 +114,7 @@ PUSH = Exercise(
         max_steps=6,
         probes=ends.STOPPING,
         misconceptions=stop_mistakes.PUSH,
+        large=(ends.LONG_TEXT,),
     ),
     hints=(
         'The text is "an E" and the stop string "END". Which letter may not be shown yet?',
@@ -134,6 +137,7 @@ APPEND = Exercise(
         max_steps=6,
         probes=ends.ANSWERING,
         misconceptions=mistakes.APPEND,
+        large=(ends.LONG_ANSWER,),
     ),
     hints=(
         "A token is the last one that is allowed, and completes a stop string. Why did it end?",

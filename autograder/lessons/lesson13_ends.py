@@ -5,10 +5,11 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from autograder.checks.stateful import Life, Twin
+from autograder.checks.stateful import LargeLife, Life, Twin
 from autograder.lessons.lesson06_lives import add, scheduler
 from autograder.lessons.lesson12_lives import ServingLife
 from autograder.proxy.recipes import Make
+from course_lib.engine.watch.talking import push_letters, speak
 from course_lib.scheduling.request import Request, RequestStatus
 from course_lib.scheduling.watch.endings import end, end_in_turn, standing
 from course_lib.scheduling.watch.serving import plan_iteration, run_in_full
@@ -107,6 +108,21 @@ STOPPING = (
     both_wait,
     without_any,
     earlier_in_the_text,
+)
+
+
+def letter_by_letter(life: Life) -> None:
+    """A long text comes letter by letter, and its stop string at the end."""
+    life.create(["END", "over"])
+    life.apply(push_letters, "the text goes on. " * 1_500 + "END")
+    life.see("found")
+
+
+LONG_TEXT = LargeLife(
+    letter_by_letter,
+    "27,003 letters, one by one",
+    slow="Who looks through all text at each letter takes longer the longer the text is: what was "
+    "passed on cannot become a stop string any more",
 )
 
 # 13.3b, an answer
@@ -261,6 +277,20 @@ ANSWERING = (
     a_part_of_a_letter,
     with_log_probabilities,
     without_text,
+)
+
+
+def a_long_answer(life: Life) -> None:
+    """An answer of several thousand tokens."""
+    life.create(9_999, ["nobody says it"])
+    life.apply(speak, SENTENCE, 700)
+    life.see("finish_reason")
+
+
+LONG_ANSWER = LargeLife(
+    a_long_answer,
+    "an answer of thousands of tokens",
+    slow="Who goes through all tokens of the answer at each of them takes longer the longer it is",
 )
 
 # 13.5, abort

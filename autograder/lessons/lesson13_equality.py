@@ -16,7 +16,7 @@ from autograder.checks.finding import FAILING, Counterexample, Finding, Misconce
 from autograder.checks.reference import Method
 from autograder.checks.show import show, show_outcome
 from autograder.proxy.subject import ITSELF, Outcome, Raised, Returned, Subject
-from autograder.proxy.wire import Ref
+from autograder.proxy.wire import Ref, kind_of
 from course_lib.engine.answer import Answer, StopStrings
 from course_lib.engine.core import EngineCore
 from course_lib.engine.executor import Executor, Forks, StepResult
@@ -31,6 +31,7 @@ from course_lib.engine.watch.agreement import (
     suspects,
     text_of_piece,
 )
+from course_lib.parts import PARTS
 from course_lib.scheduling.scheduler import Scheduler, SchedulerOutput
 
 WEIGHTS = dict(zip(PIECES, (2, 3, 3, 3, 2, 5), strict=True))
@@ -104,9 +105,24 @@ class EqualityCheck:
         if isinstance(value, Returned) and value.value in ({}, None):
             return Finding(0.0, unwritten=True, advice=_EMPTY)
         if isinstance(value, Returned) and isinstance(value.value, dict):
-            return None
+            return self._unusable(value.value)
         got = self._failing("my_engine", "a dict: the pieces of your engine by name", value, "")
         return Finding(0.0, got)
+
+    def _unusable(self, pieces: Mapping[Any, Any]) -> Finding | None:
+        """Return what is to be said of a piece that is none, or that no engine has."""
+        for name, piece in pieces.items():
+            where = f"my_engine[{show(name)}]"
+            if not isinstance(piece, Ref | None):
+                said = f"it is of type {kind_of(piece)}; give the function itself, without quotes"
+                wanted = "your function or class", show(piece), said
+                return Finding(0.0, Counterexample(where, *wanted, label=FAILING))
+            if str(name).partition(".")[0] not in PARTS and set(pieces) & set(PIECES):
+                like = {known.lower(): known for known in PIECES}.get(str(name).lower())
+                said = f"it is called {like}" if like else f"they are called {', '.join(PIECES)}"
+                wanted = "the name of a piece", show(name), said
+                return Finding(0.0, Counterexample(where, *wanted, label=FAILING))
+        return None
 
     def _nothing_own(self, subject: Subject) -> Counterexample:
         """Say why a dict that is not empty has no piece of one's own."""

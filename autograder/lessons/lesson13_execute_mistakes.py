@@ -37,7 +37,7 @@ def _enter(self: Executor, output: SchedulerOutput) -> None:
 
 
 Preparation = Callable[[Executor, SchedulerOutput], None]
-_OF_THE_PLAN: dict[Preparation, tuple[str, ...]] = {
+OF_THE_PLAN: dict[Preparation, tuple[str, ...]] = {
     _forget: ("finished_req_ids", "preempted_req_ids"),
     _swap_out: ("blocks_to_swap_out",),
     _swap_in: ("blocks_to_swap_in",),
@@ -47,9 +47,9 @@ _OF_THE_PLAN: dict[Preparation, tuple[str, ...]] = {
 """What is done before the model runs, in the right order, and what of a plan it carries out."""
 
 
-def _without(output: SchedulerOutput, *preparations: Preparation) -> SchedulerOutput:
+def without(output: SchedulerOutput, *preparations: Preparation) -> SchedulerOutput:
     """Return what is left of a plan when these preparations are left out of it."""
-    fields = [name for prepare in preparations for name in _OF_THE_PLAN[prepare]]
+    fields = [name for prepare in preparations for name in OF_THE_PLAN[prepare]]
     return replace(output, **{name: type(getattr(output, name))() for name in fields})
 
 
@@ -59,7 +59,7 @@ def _after(
     """Do these preparations first, in this order, and then what is left of the plan."""
     for prepare in preparations:
         prepare(self, output)
-    return Executor.execute(self, _without(output, *preparations), forks)
+    return Executor.execute(self, without(output, *preparations), forks)
 
 
 def copies_first(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
@@ -85,7 +85,7 @@ def forgets_nobody(
     self: Executor, output: SchedulerOutput, forks: Forks | None = None
 ) -> StepResult:
     """Keep the tables of those who have ended."""
-    return Executor.execute(self, _without(output, _forget), forks)
+    return Executor.execute(self, without(output, _forget), forks)
 
 
 def forgets_last(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
@@ -105,7 +105,7 @@ def moves_at_the_end(
 ) -> StepResult:
     """Run the model, then move the blocks."""
     moves = (_swap_out, _swap_in, _copy)
-    result = Executor.execute(self, _without(output, *moves), forks)
+    result = Executor.execute(self, without(output, *moves), forks)
     for move in moves:
         move(self, output)
     return result
@@ -262,11 +262,11 @@ def no_children(self: Executor, output: SchedulerOutput, forks: Forks | None = N
 
 def never_empty(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
     """Run the model also where nothing is planned."""
-    for prepare in _OF_THE_PLAN:
+    for prepare in OF_THE_PLAN:
         prepare(self, output)
     if not output.num_scheduled_tokens:
         self.make_batch(output)
-    return Executor.execute(self, _without(output, *_OF_THE_PLAN), forks)
+    return Executor.execute(self, without(output, *OF_THE_PLAN), forks)
 
 
 def forgets_who_ended_alone(
@@ -288,7 +288,7 @@ def moves_with_tokens_alone(
 ) -> StepResult:
     """Return before any block is moved where nothing is computed."""
     if not output.num_scheduled_tokens:
-        output = _without(output, _swap_out, _swap_in, _copy)
+        output = without(output, _swap_out, _swap_in, _copy)
     return Executor.execute(self, output, forks)
 
 
@@ -296,11 +296,11 @@ def computes_for_samples_alone(
     self: Executor, output: SchedulerOutput, forks: Forks | None = None
 ) -> StepResult:
     """Leave the model out where nobody gets a token."""
-    for prepare in _OF_THE_PLAN:
+    for prepare in OF_THE_PLAN:
         prepare(self, output)
     scheduled = [self.sequences[name] for name in output.num_scheduled_tokens]
     if any(sequence.is_caught_up for sequence in scheduled):
-        return Executor.execute(self, _without(output, *_OF_THE_PLAN), forks)
+        return Executor.execute(self, without(output, *OF_THE_PLAN), forks)
     for sequence in scheduled:
         self.update_table(sequence)
     return StepResult({}, time.monotonic())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from autograder.checks.stateful import Life, Twin
+from autograder.checks.stateful import LargeLife, Life, Twin
 from autograder.proxy.recipes import Make
 from course_lib.engine.memory_tracker import MemoryReport
 from course_lib.engine.watch.holders import (
@@ -15,6 +15,7 @@ from course_lib.engine.watch.holders import (
     leaked_beside,
     lose,
     take,
+    take_many,
 )
 from course_lib.kv_cache.manager import KVCacheManager
 
@@ -450,6 +451,25 @@ def live_without_blocks(life: Life) -> None:
     _told(life, ["a"])
 
 
+def named_like_another(life: Life) -> None:
+    """Names that hold others, or differ in a capital or a blank: each is somebody else's."""
+    _tracker(life)
+    for name in ("a", "ab", "A", " a"):
+        life.apply(take, name, [sum(map(ord, name))])
+    life.do("report", ["ab"], reads=MemoryReport._fields)
+    life.do("report", ["a"], reads=MemoryReport._fields)
+
+
+def both_are_forgotten(life: Life) -> None:
+    """Two who share a block are forgotten: it has two holders, none of them in a table."""
+    _tracker(life)
+    life.apply(take, "a", [1, 2])
+    life.apply(take, "b", [1, 2, 4])
+    for name in "ab":
+        life.apply(forget, name)
+    _told(life, [])
+
+
 TRACKING = (
     one_holds,
     other_bytes,
@@ -463,4 +483,22 @@ TRACKING = (
     one_of_two_is_forgotten,
     live_as_an_iterator,
     live_without_blocks,
+    named_like_another,
+    both_are_forgotten,
+)
+
+
+def many_hold(life: Life) -> None:
+    """Two thousand requests hold ten blocks each, and a third of them are live."""
+    life.create(Make(KVCacheManager, 20_001, 2), BLOCK_BYTES)
+    life.apply(take_many, 2_000, 10)
+    life.do("observe")
+    life.do("report", [f"r{number}" for number in range(0, 2_000, 3)], reads=MemoryReport._fields)
+
+
+MANY_HOLD = LargeLife(
+    many_hold,
+    "2,000 requests that hold 10 blocks each",
+    slow="A search for each block or each request (`in` or `count` on a list, every table beside "
+    "every other) takes longer the more there are: a set, or a dict that counts, knows it at once",
 )

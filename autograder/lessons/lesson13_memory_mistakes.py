@@ -163,6 +163,37 @@ class NobodyAlways(MemoryTracker):
         return said._replace(leaked={NOBODY: 0, **said.leaked})
 
 
+class LiveInOneText(MemoryTracker):
+    """Look for a name in the names of the live ones, written in one line."""
+
+    def report(self, live: Iterable[str]) -> MemoryReport:
+        """Report without those whose name is found in that line."""
+        line = " ".join(live)
+        return super().report([name for name in self.by_owner() if name in line])
+
+
+class LiveAlike(MemoryTracker):
+    """Take names for the same that begin alike."""
+
+    def report(self, live: Iterable[str]) -> MemoryReport:
+        """Report without those whose name begins like one that is live."""
+        begin = tuple(live)
+        return super().report([name for name in self.by_owner() if name.startswith(begin)])
+
+
+class NobodyByClaims(MemoryTracker):
+    """Count a block that nobody holds as often as it was claimed."""
+
+    def report(self, live: Iterable[str]) -> MemoryReport:
+        """Report the claims of all blocks that are in no table."""
+        said = super().report(live)
+        held = {each.block_id for table in self.manager.block_tables().values() for each in table}
+        others = (each for each in self.manager.block_pool.blocks if each.block_id not in held)
+        if claims := sum(each.ref_cnt for each in others):
+            said.leaked[NOBODY] = claims * self.bytes_per_block
+        return said
+
+
 TRACKER = (
     Misconception(
         "adds up the tables",
@@ -236,6 +267,22 @@ TRACKER = (
         "the live ones are gone through once",
         "`live` is an iterable, and an iterator is empty after one pass: make a set of it first.",
         LooksOnce,
+    ),
+    Misconception(
+        "names in one text",
+        "`name in` a text finds a name inside a longer one. `live` is names: make a set of it.",
+        LiveInOneText,
+    ),
+    Misconception(
+        "names that begin alike",
+        "A request is live if its whole name is among the live ones: another's may begin with it.",
+        LiveAlike,
+    ),
+    Misconception(
+        "a leak for each claim",
+        "`ref_cnt` above 0 says that a block is held. However often it was claimed, it is in "
+        "memory once.",
+        NobodyByClaims,
     ),
     Misconception(
         "a report that observes",

@@ -16,6 +16,62 @@ def _says(self: Answer, token_id: int) -> None:
         self.text += self.stop_strings.push(self.detokenizer.append(token_id))
 
 
+def _ends_by_a_token(self: Answer, token_id: int) -> bool:
+    """End it if this is a stop token, and say whether it was."""
+    if token_id in self.stop_token_ids:
+        self.finish("stop", None if token_id == self.request.eos_token_id else token_id)
+        return True
+    return False
+
+
+def _ends_by_a_string_or_length(self: Answer) -> None:
+    if self.stop_strings.found is not None:
+        self.finish_reason, self.stop_reason = "stop", self.stop_strings.found
+    elif self.request.is_finished:
+        self.finish("length", None)
+
+
+def log_probabilities_last(self: Answer, token: SampledToken) -> None:
+    """Keep the log-probabilities when the text is there; of a stop token, none."""
+    if _ends_by_a_token(self, token.token_id):
+        return
+    _says(self, token.token_id)
+    _ends_by_a_string_or_length(self)
+    self.append_logprobs(token)
+
+
+def text_is_not_added(self: Answer, token: SampledToken) -> None:
+    """Push the letters, and leave what comes back."""
+    self.append_logprobs(token)
+    if _ends_by_a_token(self, token.token_id):
+        return
+    before = self.text
+    _says(self, token.token_id)
+    self.text = before
+    _ends_by_a_string_or_length(self)
+
+
+def the_last_piece_alone(self: Answer, token: SampledToken) -> None:
+    """Put the newest text in the place of all before it."""
+    self.append_logprobs(token)
+    if _ends_by_a_token(self, token.token_id):
+        return
+    if self.detokenizer is not None:
+        self.text = ""
+    _says(self, token.token_id)
+    _ends_by_a_string_or_length(self)
+
+
+def no_end_by_length(self: Answer, token: SampledToken) -> None:
+    """End by tokens and strings alone."""
+    self.append_logprobs(token)
+    if _ends_by_a_token(self, token.token_id):
+        return
+    _says(self, token.token_id)
+    if self.stop_strings.found is not None:
+        self.finish_reason, self.stop_reason = "stop", self.stop_strings.found
+
+
 def length_first(self: Answer, token: SampledToken) -> None:
     """Ask for the length before the stop strings."""
     self.append_logprobs(token)
@@ -224,6 +280,29 @@ APPEND = (
         "`max_tokens` is one limit of several: the model may have no room for more. "
         "`self.request.is_finished` says that the scheduler has ended it, whatever the reason.",
         by_the_number_alone,
+    ),
+    Misconception(
+        "log-probabilities behind the text, and none of a stop token",
+        "`append_logprobs` notes where the text of the token begins: it comes first of all, before "
+        "the token's letters are in the text, and before a stop token returns.",
+        log_probabilities_last,
+    ),
+    Misconception(
+        "the text is not kept",
+        "What `stop_strings.push` returns is final: it is added to `self.text`, which is all that "
+        "the user sees.",
+        text_is_not_added,
+    ),
+    Misconception(
+        "the last piece alone",
+        "`self.text` is the whole text of the answer so far: what is new is added to its end.",
+        the_last_piece_alone,
+    ),
+    Misconception(
+        "no end by length",
+        "Where nothing else has ended it, `self.request.is_finished` is asked at the end: then the "
+        'length has, and `finish("length", None)` says so.',
+        no_end_by_length,
     ),
     Misconception(
         "length before stop strings",

@@ -151,6 +151,12 @@ def sampled_when_computed(self: EngineCore) -> StepRecord:
     return _with_times(record, sampled_at=record.computed)
 
 
+def times_changed_places(self: EngineCore) -> StepRecord:
+    """Take the time of the tokens for that of the logits, and the other way round."""
+    record = _stepped(self)
+    return _with_times(record, computed=record.sampled_at, sampled_at=record.computed)
+
+
 def of_another_clock(self: EngineCore) -> StepRecord:
     """Take all times but the model's from the clock of the day."""
     return _stepped(self, clock=time.time)
@@ -287,6 +293,12 @@ STEP = (
         "`computed_at` of the result is when the logits were there. Choosing tokens comes behind "
         "it: `sampled_at` is taken when `execute` comes back.",
         sampled_when_computed,
+    ),
+    Misconception(
+        "computed and sampled have changed places",
+        "The fields of `StepRecord` are in the order of time: `computed`, which is `computed_at` "
+        "of the result, and then `sampled_at`, when `execute` has come back.",
+        times_changed_places,
     ),
     Misconception(
         "another clock",

@@ -26,7 +26,7 @@ def time_line_violations(events: Events) -> list[str]:
     arrows: defaultdict[Any, list[str]] = defaultdict(list)
     for event in sorted(events, key=lambda event: event.get("ts", 0)):
         mark = event["ph"]
-        if mark == "X" and (event.get("dur", -1) < 0 or event["tid"] not in tracks):
+        if mark == "X" and (event.get("dur", -1) < 0 or event.get("tid") not in tracks):
             said.append(f"{event['name']} has no duration, or no track")
         elif mark == "b":
             begun[event["cat"], event["id"], event["name"]].append(event["ts"])
@@ -84,10 +84,6 @@ def small() -> Events:
     ]
 
 
-def _without(place: int) -> Events:
-    return [event for number, event in enumerate(small()) if number != place]
-
-
 def _with(place: int, **changed: Any) -> Events:
     return [event | changed if number == place else event for number, event in enumerate(small())]
 
@@ -99,34 +95,61 @@ def _of_vllm() -> Events:
     return beginning.request("followed").chrome_events()
 
 
+def _bare(event: dict[str, Any], *lacking: str) -> dict[str, Any]:
+    """Return an event without some of what belongs to it."""
+    return {key: value for key, value in event.items() if key not in lacking}
+
+
+_PLANS = _bar("plans", 1, 0.0, 3.0)
+_NAMED = _name(1, "scheduler")
+_SORTED = _name(1, "scheduler") | {"name": "thread_sort_index"}
+
+
+def _phases(*marks: tuple[str, str, str, float]) -> Events:
+    """Return a file of phases alone: mark, request, name and time of each."""
+    return [_phase(*each) for each in marks]
+
+
+def _arrows(*marks: tuple[str, float]) -> Events:
+    """Return a file of one arrow: its marks with their times."""
+    return [_arrow(mark, 0, 1, ts) for mark, ts in marks]
+
+
 FAULTY: dict[str, Events] = {
-    "a bar without a duration": [
-        {k: v for k, v in event.items() if k != "dur"} if event["ph"] == "X" else event
-        for event in small()
+    "a bar without a duration": [_NAMED, _bare(_PLANS, "dur")],
+    "a negative duration": [_NAMED, _PLANS | {"dur": -9.0}],
+    "a track without a name": [_NAMED, _PLANS, _PLANS | {"tid": 2}],
+    "a track with a place and no name": [_SORTED, _PLANS],
+    "a bar on no track": [_NAMED, _bare(_PLANS, "tid")],
+    "a phase that is not ended": _phases(("b", "a", "waiting", 0.0)),
+    "a phase that is not begun": _phases(("e", "a", "waiting", 1.0)),
+    "a phase that ends before it begins": _phases(
+        ("b", "a", "waiting", 1.0), ("e", "a", "waiting", 0.5)
+    ),
+    "the phase of somebody else is ended": _phases(
+        ("b", "a", "running", 0.0),
+        ("b", "b", "running", 1.0),
+        ("e", "a", "running", 2.0),
+        ("e", "a", "running", 3.0),
+    ),
+    "a phase of another name is ended": _phases(
+        ("b", "a", "waiting", 0.0), ("e", "a", "running", 1.0)
+    ),
+    "a phase of another category is ended": [
+        _phase("b", "a", "waiting", 0.0),
+        _phase("e", "a", "waiting", 1.0) | {"cat": "block"},
     ],
-    "a negative duration": _with(8, dur=-9.0),
-    "a track without a name": _without(1),
-    "a phase that is not ended": _without(12),
-    "a phase that is not begun": _without(5),
-    "a phase that ends before it begins": _with(12, ts=0.5),
-    "the phase of somebody else is ended": _with(12, id="a"),
-    "a phase of another name is ended": _with(4, name="running"),
-    "a phase of another category is ended": _with(4, cat="block"),
-    "an arrow without a start": _without(6),
-    "an arrow without an end": _without(11),
-    "an arrow that starts and goes nowhere": [*small(), _arrow("s", 1, 1, 14.0)],
-    "a track with a place and no name": [
-        event | {"name": "thread_sort_index"} if number == 1 else event
-        for number, event in enumerate(small())
-    ],
-    "an arrow that starts twice": [*small(), _arrow("s", 0, 2, 3.5)],
-    "an arrow that goes on before it starts": _with(9, ts=0.5),
-    "an arrow that goes on behind its end": _with(9, ts=13.5),
-    "a phase whose end comes first in the same moment": [
-        *small(),
-        _phase("e", "a", "waiting", 20.0),
-        _phase("b", "a", "waiting", 20.0),
-    ],
+    "a phase whose end comes first in the same moment": _phases(
+        ("e", "a", "waiting", 2.0), ("b", "a", "waiting", 2.0)
+    ),
+    "an arrow without a start": _arrows(("t", 0.0), ("f", 1.0)),
+    "an arrow without an end": _arrows(("s", 0.0), ("t", 1.0)),
+    "an arrow that starts and goes nowhere": _arrows(("s", 0.0)),
+    "an arrow that ends and came from nowhere": _arrows(("f", 0.0)),
+    "an arrow that starts twice": _arrows(("s", 0.0), ("s", 1.0), ("f", 2.0)),
+    "an arrow that goes on before it starts": _arrows(("t", 0.0), ("s", 1.0), ("f", 2.0)),
+    "an arrow that goes on behind its end": _arrows(("s", 0.0), ("f", 1.0), ("t", 2.0)),
+    "somewhere in a file": _with(12, id="a"),
 }
 """Files in which something is wrong."""
 
@@ -134,6 +157,7 @@ VALID: dict[str, Events] = {
     "empty": [],
     "small": small(),
     "out of order": [*small()[8:], *small()[:8]],
+    "tracks named last": [_PLANS, _NAMED],
     "a bar of no length": _with(10, dur=0.0),
     "with a counter": [
         *small(),
@@ -278,6 +302,50 @@ def arrows_need_no_end(events: Events) -> list[str]:
     return time_line_violations([e for e in events if e["ph"] != "s" or e["id"] not in alone])
 
 
+def arrows_may_lack_their_end(events: Events) -> list[str]:
+    """Ask of an arrow that its start comes first, and not for its end."""
+    ends = {e["id"] for e in events if e["ph"] == "f"}
+    open_ones = [e for e in events if e["ph"] == "s" and e["id"] not in ends]
+    last = [e | {"ph": "f", "ts": float("inf")} for e in open_ones]
+    return time_line_violations([*events, *last])
+
+
+def arrows_may_start_again(events: Events) -> list[str]:
+    """Ask which mark of an arrow is first and which is last, and not what is between."""
+    inner = [e for e in events if e["ph"] == "s" and _starts_again(e, events)]
+    return time_line_violations([e for e in events if e not in inner])
+
+
+def _starts_again(event: dict[str, Any], events: Events) -> bool:
+    starts = [e["ts"] for e in events if e["ph"] == "s" and e["id"] == event["id"]]
+    return bool(event["ts"] > min(starts))
+
+
+def ends_need_no_beginning(events: Events) -> list[str]:
+    """Pass over an end whose phase is not open."""
+    return [each for each in time_line_violations(events) if not each.endswith("was not begun")]
+
+
+def names_stand_first(events: Events) -> list[str]:
+    """Believe that a track is named before its first bar."""
+    late = []
+    named: set[Any] = set()
+    for event in sorted(events, key=lambda event: event.get("ts", 0)):
+        if event["ph"] == "M" and event["name"] == "thread_name":
+            named.add(event["tid"])
+        elif event["ph"] == "X" and event.get("tid") not in named:
+            late.append(f"{event['name']} has no track")
+    return time_line_violations(events) + late
+
+
+def any_bar_without_a_track(events: Events) -> list[str]:
+    """Ask for the name of a track only where a bar has one."""
+    tracks = [e["tid"] for e in events if e["ph"] == "M" and e["name"] == "thread_name"]
+    if not tracks:
+        return time_line_violations(events)
+    return time_line_violations([{"tid": tracks[0]} | e if e["ph"] == "X" else e for e in events])
+
+
 def any_mark_names_a_track(events: Events) -> list[str]:
     """Take each M for a track's name."""
     return time_line_violations(
@@ -308,6 +376,31 @@ CHECKER = (
         "a bar may lack its length",
         "A bar has a `dur`. One without it is not one of no length: a viewer draws none.",
         a_bar_may_lack_its_length,
+    ),
+    Misconception(
+        "a bar on no track",
+        "A bar without a `tid` is on no track, and so on none that has a name.",
+        any_bar_without_a_track,
+    ),
+    Misconception(
+        "names stand first",
+        "The events come in any order: gather the names of all tracks before you look at a bar.",
+        names_stand_first,
+    ),
+    Misconception(
+        "an end needs no beginning",
+        "An end whose phase is not open breaks a rule: it has not begun, or has ended before.",
+        ends_need_no_beginning,
+    ),
+    Misconception(
+        "an arrow may lack its end",
+        "An arrow has a start and an end: its last mark is an `f`.",
+        arrows_may_lack_their_end,
+    ),
+    Misconception(
+        "an arrow may start again",
+        "An arrow has one start. What is between its start and its end are marks `t` alone.",
+        arrows_may_start_again,
     ),
     Misconception(
         "an arrow of one mark",

@@ -241,7 +241,7 @@ def _shown(settings: Settings, num_pieces: int) -> tuple[str, str]:
 def gaps(seed: int) -> Instance:
     """Return a trace with ten gaps, and what is in them."""
     settings, story = instance(seed)
-    return Instance(_task(seed, settings, story), _answer(settings, story))
+    return Instance(_task(seed, settings, story), _answer(settings, story), _notes(settings, story))
 
 
 def _answer(settings: Settings, story: Story) -> dict[str, Any]:
@@ -256,6 +256,30 @@ def _answer(settings: Settings, story: Story) -> dict[str, Any]:
         "again": story.again,
         "kept back": _shown(settings, 3)[1],
         "shown": _shown(settings, 4)[0],
+    }
+
+
+def _notes(settings: Settings, story: Story) -> dict[str, str]:
+    """Return for each gap what it is made of, without a number that is asked for."""
+    return {
+        "found": f"The cache finds whole blocks of {settings.block_size} tokens, as far as all "
+        "that is in them is common to both",
+        "chunk 1": "Those who run get first what they lack, each from the same budget; it gets "
+        "what they leave",
+        "chunk 2": "What of the prompt was neither found nor computed in the first chunk is left "
+        "for it",
+        "first token": "It is chosen in the step that computes the last token of the prompt",
+        "held": f"Until step {story.preempted} it knows one token more with each step, from the "
+        "first token on, and has computed all but the last one: these fill its blocks",
+        "come free": "Of the blocks that it held, those come free that nobody else has in a table",
+        "found again": "Of its full blocks those are found that nobody has taken meanwhile, "
+        "whether they came free or not",
+        "again": "It computes what it knows by then and does not find, the last known token "
+        "included",
+        "kept back": f"Of all text so far it is the longest end with which {settings.stop!r} "
+        "begins, and not a letter more",
+        "shown": f"It is all text of these pieces in front of the first whole {settings.stop!r}, "
+        "each blank included, and what was kept back for a while and became none",
     }
 
 

@@ -167,12 +167,18 @@ def findings() -> dict[str, Any]:
     }
 
 
-def _begun_before() -> int:
-    """Return how many preemptions hit a request that resumed or started in the step before."""
+def _at_once(later: int = 1, begin: Sequence[str] = ("resumes",)) -> dict[str, Any]:
+    """Return the findings of somebody who counts otherwise what is preempted at once.
+
+    Args:
+        later: How many steps after a request came back.
+        begin: The actions with which it comes back.
+    """
     told = list(told_by(SuspectScheduler))
-    begun = {(step, name) for step, action, name in told if action in ("resumes", "starts")}
+    begun = {(step, name) for step, action, name in told if action in begin}
     gone = [(step, name) for step, action, name in told if action == "is preempted"]
-    return sum((step - 1, name) in begun for step, name in gone if step is not None)
+    at_once = sum((step - later, name) in begun for step, name in gone if step is not None)
+    return {**findings(), "at once": at_once}
 
 
 FOUND = (
@@ -185,9 +191,22 @@ FOUND = (
         },
     ),
     Misconception(
-        "whoever started counts as well",
-        "Who starts has not come back. Look for those that resumed in the step before.",
-        lambda: {**findings(), "at once": _begun_before()},
+        "others count as well",
+        "It is the very request that is preempted which resumed in the step before: not another "
+        "one that did, and none that started then.",
+        lambda: _at_once(begin=("resumes", "starts")),
+    ),
+    Misconception(
+        "in the same step",
+        "Who resumes in a step is in its plan. It is preempted at once if it gives way in the step "
+        "behind it.",
+        lambda: _at_once(later=0),
+    ),
+    Misconception(
+        "the return behind it",
+        "Who is preempted resumes a step later: that is another turn of the circle. Look for the "
+        "return in the step before the preemption.",
+        lambda: _at_once(later=-1),
     ),
     Misconception(
         "every preemption is one at once",
@@ -255,6 +274,15 @@ def the_gone_as_well(
     return timely, {**late, **gone}
 
 
+def planned_for_anybody(
+    planned: Tokens, alive: dict[str, tuple[int, str]], sampled: Tokens
+) -> tuple[Tokens, Tokens]:
+    """Ask whether anybody in the plan has the number."""
+    numbers = set(planned.values())
+    same = {name: each for name, each in alive.items() if each[0] in numbers}
+    return sort_tokens({name: each[0] for name, each in same.items()}, same, sampled)
+
+
 def number_0_is_none(
     planned: Tokens, alive: dict[str, tuple[int, str]], sampled: Tokens
 ) -> tuple[Tokens, Tokens]:
@@ -317,6 +345,7 @@ SOME_ARRIVALS = (
     Call({"a": 0}, {"a": (0, "RUNNING")}, {"a": 71}),
     Call({"a": 1}, {"a": (1, "PREEMPTED")}, {"a": 0}),
     Call({"a": 1_000}, {"a": (1_000, "RUNNING")}, {"a": 71}),
+    Call({"a": 1, "b": 2}, {"a": (2, "RUNNING"), "b": (2, "PREEMPTED")}, {"a": 71, "b": 72}),
     Call({}, {}, {}),
 )
 
@@ -343,6 +372,12 @@ SORTED = (
         "tokens for those who are gone",
         "Who was aborted or has ended is not there any more, and nobody wants its token.",
         the_gone_as_well,
+    ),
+    Misconception(
+        "a number of anybody's",
+        "A number tells two requests of one name apart. Compare it with that which the plan has "
+        "for this very name.",
+        planned_for_anybody,
     ),
     Misconception(
         "the number 0 is none",

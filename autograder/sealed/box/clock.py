@@ -9,16 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
+from autograder.proxy.asleep import THREAD, beyond_chance, scheduled
 from autograder.sealed.box.spent import PROC, TICKS, processes_with, ticks_in
 
-_NANOSECONDS = 1e9
 _PER_CALL, _PER_BYTE = 5e-3, 200e-9
 """Seconds that nobody is charged for: to read a call, and to write what came of it, by bytes."""
-_ASLEEP, _SHARE_ASLEEP = 20e-3, 0.25
-"""Seconds, and the share of a call, for which an answer may sleep: a page has to be read, or the
-machine is a virtual one that the host does not let run."""
 
 
 class UncountedError(Exception):
@@ -63,7 +59,7 @@ def read(pid: int) -> Reading:
         # The one knows of threads that have ended, the other of less than a hundredth of a second.
         worked = sum(working for working, _ in threads.values())
         seconds[process] = max(own / TICKS, worked) + of_children / TICKS
-    judge = sum(_scheduled(PROC / "thread-self"))
+    judge = sum(scheduled(THREAD))
     return Reading(seconds, ready, judge, time.monotonic())
 
 
@@ -101,19 +97,9 @@ def _hidden(began: Reading, ended: Reading) -> float:
         return 0.0
     busiest = max(ready - began.ready.get(thread, 0.0) for thread, ready in ended.ready.items())
     passed = ended.at - began.at
-    asleep = passed - judge - busiest
-    return max(0.0, asleep - _ASLEEP - _SHARE_ASLEEP * passed)
+    return beyond_chance(passed - judge - busiest, passed)
 
 
 def _threads_of(process: int) -> list[tuple[int, tuple[float, float]]]:
     tasks = (PROC / str(process) / "task").iterdir()
-    return [(int(each.name), _scheduled(each)) for each in tasks]
-
-
-def _scheduled(thread: Path) -> tuple[float, float]:
-    """Return for how long a thread has worked, and waited for a processor, in seconds."""
-    try:
-        worked, waited, _ = (thread / "schedstat").read_text("ascii").split()
-    except FileNotFoundError:
-        return 0.0, 0.0
-    return int(worked) / _NANOSECONDS, int(waited) / _NANOSECONDS
+    return [(int(each.name), scheduled(each)) for each in tasks]

@@ -9,7 +9,7 @@ block too late, or reads a slot that belongs to somebody else, gets another numb
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import fields, replace
 from types import SimpleNamespace
@@ -376,6 +376,7 @@ class HandCore(EngineCore):
         before = _later()
         record = self.step()
         after = _later()
+        self._require_a_record(record)
         told = _told(self, record)
         told["answers"] = {
             name: list(self._all[name].request.output_token_ids) for name in record.sampled
@@ -405,6 +406,34 @@ class HandCore(EngineCore):
         as_planned = self._told_scheduled == record.scheduled
         told["times"]["told to take_in"] = "scheduled" if as_planned else "another time"
         return told
+
+    def _require_a_record(self, record: Any) -> None:
+        """Say what is no record of a step, or what it has done to the news."""
+        if not isinstance(record, StepRecord):
+            raise TypeError(f"step returned {record!r:.40}; a StepRecord is asked for")
+        for name in ("sampled", "answers", "forked"):
+            if not isinstance(getattr(record, name), Mapping):
+                raise TypeError(
+                    f"{name} of the record is {_a_kind(getattr(record, name))}; a dict is asked "
+                    "for, by the id of the request"
+                )
+        if not isinstance(self.changed, dict):
+            raise TypeError(
+                f"changed is {_a_kind(self.changed)} now, and was a dict; take_in puts into it who "
+                "has something new, and returns nothing"
+            )
+
+
+def _a_kind(value: Any) -> str:
+    """Say what kind of thing a value is.
+
+    >>> _a_kind([]), _a_kind(None), _a_kind(3)
+    ('a list', 'None', 'an int')
+    """
+    kind = type(value).__name__
+    if value is None:
+        return "None"
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def _add(core: EngineCore, name: str, prompt: Sequence[int], max_tokens: int, n: int) -> None:

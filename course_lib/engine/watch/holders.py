@@ -23,6 +23,20 @@ def take(tracker: MemoryTracker, name: str, tokens: Sequence[int]) -> list[int]:
     return manager.get_block_ids(name)
 
 
+def take_many(tracker: MemoryTracker, num_requests: int, num_blocks: int) -> int:
+    """Let requests hold blocks of their own, as many each; return how many bytes are in use then.
+
+    >>> from course_lib.kv_cache.manager import KVCacheManager
+    >>> tracker = MemoryTracker(KVCacheManager(num_blocks=9, block_size=2), bytes_per_block=10)
+    >>> take_many(tracker, num_requests=2, num_blocks=3)
+    60
+    """
+    for number in range(num_requests):
+        length = num_blocks * tracker.manager.block_size
+        take(tracker, f"r{number}", range(number * length, (number + 1) * length))
+    return tracker.in_use
+
+
 def give_back(tracker: MemoryTracker, name: str) -> None:
     """Take a request's blocks back."""
     tracker.manager.free(_request(name, []))

@@ -7,7 +7,7 @@ from functools import cache
 from math import log
 from typing import Any
 
-from course_lib.engine.answer import Answer
+from course_lib.engine.answer import Answer, StopStrings
 from course_lib.engine.request import EngineRequest
 from course_lib.engine.sampler import SampledToken, TokenLogprobs
 from course_lib.engine.sampling_params import SamplingParams
@@ -89,7 +89,7 @@ class TalkingAnswer(Answer):
 
         One that comes behind the end is passed over: no step computes it.
         """
-        if self.finish_reason is None:
+        if self.finish_reason is None and not self.request.is_finished:
             self.request.append_output(token_id)
             is_last = self.request.num_output_tokens >= self.most_tokens
             if is_last or token_id == self.request.eos_token_id:
@@ -113,3 +113,23 @@ class TalkingAnswer(Answer):
         end = tiny_tokenizer().eos_token_id
         assert end is not None
         return self.takes(end)
+
+
+def speak(answer: TalkingAnswer, text: str, times: int) -> str:
+    """Let a text come several times; return the end of what the user sees.
+
+    >>> speak(TalkingAnswer(), "the block table", times=2)
+    'the block tablethe block table'
+    """
+    for _ in range(times):
+        answer.says(text)
+    return answer.text[-99:]
+
+
+def push_letters(stop: StopStrings, text: str) -> int:
+    """Let a text come letter by letter; return how many letters were passed on.
+
+    >>> push_letters(StopStrings(["END"]), "the END of it")
+    4
+    """
+    return sum(len(stop.push(letter)) for letter in text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -14,8 +15,10 @@ from autograder.lessons.lesson13_flawed import FLAWED
 from autograder.lessons.lesson13_given import same_answer
 from autograder.proxy.subject import LocalSubject
 from course_lib.attention.paged import copy_blocks
-from course_lib.engine.answer import StopStrings
+from course_lib.engine.answer import Answer, StopStrings
+from course_lib.engine.core import EngineCore
 from course_lib.engine.executor import Executor, StepResult
+from course_lib.engine.memory_tracker import MemoryTracker
 from course_lib.engine.watch.agreement import PIECES, SETTINGS, plain_tokens, run_setting
 from course_lib.engine.watch.talking import TalkingAnswer
 from course_lib.scheduling.request import RequestStatus
@@ -36,6 +39,40 @@ def examined(pieces: object) -> equality.Finding:
     return EQUALITY.examine(LocalSubject(pieces, EQUALITY.patience), seed=3, max_examples=1)
 
 
+# 13.1a: what is no record of a step is said
+
+
+def _step_with(change):
+    def step(self):
+        record = EngineCore.step(self)
+        return change(self, record)
+
+    return step
+
+
+def _news_replaced(core, record):
+    core.changed = None
+    return record
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda core, record: None, "step returned None; a StepRecord is asked for"),
+        (_news_replaced, "changed is None now, and was a dict; take_in puts into it"),
+        (
+            lambda core, record: replace(record, forked=list(record.forked)),
+            "forked of the record is a list; a dict is asked for, by the id of the request",
+        ),
+    ],
+)
+def test_what_is_no_record_of_a_step_is_named(change, said):
+    exercise = lessons.find("13.1a")
+    finding = exercise.examine(LocalSubject(_step_with(change), exercise.patience), max_examples=5)
+    assert finding.fraction == 0
+    assert said in finding.counterexample.got
+
+
 # 13.1b: the time of the logits
 
 
@@ -45,6 +82,59 @@ def test_the_time_of_the_logits_is_asked_for():
         return StepResult(Executor.execute(self, output, forks).sampled, before)
 
     assert fraction("13.1b", execute) == 0
+
+
+# 13.2: names are whole, and nobody looks through a list for each block
+
+
+class LiveInLowerCase(MemoryTracker):
+    def report(self, live):
+        line = {name.lower() for name in live}
+        return super().report([name for name in self.by_owner() if name.lower() in line])
+
+
+class LiveByFirstLetter(MemoryTracker):
+    def report(self, live):
+        letters = {name[:1] for name in live}
+        return super().report([name for name in self.by_owner() if name[:1] in letters])
+
+
+class LooksThroughAList(MemoryTracker):
+    @property
+    def in_use(self):
+        seen = []
+        for table in self.manager.block_tables().values():
+            seen += [block.block_id for block in table if block.block_id not in seen]
+        return len(seen) * self.bytes_per_block
+
+
+@pytest.mark.parametrize("answer", [LiveInLowerCase, LiveByFirstLetter, LooksThroughAList])
+def test_a_tracker_that_is_right_for_a_few_names_and_blocks_earns_nothing(answer):
+    assert fraction("13.2", answer) == 0
+
+
+# 13.3: what is long takes no longer for each letter, or each token
+
+
+def push_from_all(self, text):
+    self.pieces = [*getattr(self, "pieces", ()), text]
+    whole = ""
+    for piece in self.pieces:
+        whole = whole + piece
+    return StopStrings.push(self, whole[len(whole) - len(text) :])
+
+
+def append_beside_all(self, token):
+    for known in self.request.all_token_ids:
+        self.is_known = known == token.token_id
+    Answer.append(self, token)
+
+
+@pytest.mark.parametrize(
+    ("exercise_id", "answer"), [("13.3a", push_from_all), ("13.3b", append_beside_all)]
+)
+def test_who_goes_through_all_that_came_before_is_late_on_what_is_long(exercise_id, answer):
+    assert fraction(exercise_id, answer) == 0
 
 
 # 13.4: a reason has two numbers, and is in words of one's own
@@ -168,6 +258,32 @@ def test_a_name_that_no_piece_has_is_shown_beside_the_names_that_there_are():
         "the library's Executor.execute"
         in examined({"Executor.execute": Executor.execute}).counterexample.got
     )
+
+
+@pytest.mark.parametrize(
+    ("pieces", "case", "said"),
+    [
+        (
+            {"EngineCore.step": "step"},
+            "my_engine['EngineCore.step']",
+            "it is of type str; give the function itself, without quotes",
+        ),
+        (
+            {**equality.REFERENCE, "Enginecore.step": equality.not_told},
+            "my_engine['Enginecore.step']",
+            "it is called EngineCore.step",
+        ),
+        ({**equality.REFERENCE, "step": equality.not_told}, "my_engine['step']", "Executor.exec"),
+    ],
+)
+def test_a_piece_that_is_none_and_a_name_that_is_none_are_named(pieces, case, said):
+    finding = examined(pieces)
+    assert (finding.fraction, finding.counterexample.case) == (0, case)
+    assert said in finding.counterexample.complaint
+
+
+def test_a_part_on_which_no_engine_runs_may_stand_among_the_pieces():
+    assert examined({**equality.REFERENCE, "MemoryTracker": MemoryTracker}).fraction == 1
 
 
 def test_each_piece_weighs_what_its_exercise_earns():
@@ -307,3 +423,13 @@ def test_an_answer_keeps_log_probabilities_and_may_have_no_text():
     assert [place for place, _ in answer.kept_logprobs] == [0, 8, 10]
     tokens_alone = TalkingAnswer(max_tokens=2, has_text=False)
     assert (tokens_alone.says(" a victim"), tokens_alone.finish_reason) == ("", "length")
+
+
+def test_a_token_behind_the_end_of_a_request_is_passed_over():
+    class NeverEnds(TalkingAnswer):
+        def append(self, token):
+            """Take nothing in."""
+
+    answer = NeverEnds(max_tokens=1)
+    answer.says(" a victim")
+    assert (answer.request.num_output_tokens, answer.finish_reason) == (1, None)

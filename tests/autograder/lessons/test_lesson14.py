@@ -61,6 +61,18 @@ def test_each_wrong_idea_gives_another_answer_on_every_seed(seed: int) -> None:
     assert all(mistake.wrong(seed) != right for mistake in given.GAPS)
 
 
+def test_each_gap_that_is_wrong_is_told_what_it_is_made_of_and_no_number_of_it() -> None:
+    exercise = lessons.find("14.1")
+    right = given.gaps(1).answer
+    for gap, value in right.items():
+        wrong = f"{value}?" if isinstance(value, str) else value + 1000
+        answer = {"seed": 1, **right, gap: wrong}
+        complaint = exercise.examine(LocalSubject(answer)).counterexample.complaint
+        assert given.gaps(1).notes[gap] in complaint
+        named = given.gaps(1).notes[gap].replace("blocks of 8", "").replace("step 19", "")
+        assert not any(sign.isdigit() for sign in named)
+
+
 def test_seeds_differ_and_the_task_gives_nothing_away() -> None:
     answers = [given.gaps(seed).answer for seed in SEEDS]
     assert len({str(answer) for answer in answers}) > len(answers) // 2
@@ -132,6 +144,32 @@ def test_a_faulty_file_looks_like_no_valid_one_where_it_is_shown() -> None:
 def test_the_files_of_the_recorded_runs_break_no_rule() -> None:
     for trace in vllm_runs().values():
         assert time_line_violations(trace.chrome_events()) == []
+
+
+def _names_in_turn(events: list[dict[str, Any]]) -> list[str]:
+    """Look for the name of a track among those of earlier events."""
+    said, named = time_line_violations(events), set()
+    for event in sorted(events, key=lambda event: event.get("ts", 0)):
+        if event["ph"] == "M":
+            named.add(event["tid"])
+        elif event["ph"] == "X" and event.get("tid") not in named:
+            said.append("no track")
+    return said
+
+
+def _no_track_needed(events: list[dict[str, Any]]) -> list[str]:
+    """Pass over a bar that is on no track."""
+    return time_line_violations([e for e in events if e["ph"] != "X" or "tid" in e])
+
+
+@pytest.mark.parametrize("checker", [_names_in_turn, _no_track_needed])
+def test_a_track_may_be_named_last_and_a_bar_is_on_one(checker: Any) -> None:
+    exercise = lessons.find("14.3")
+    assert exercise.examine(LocalSubject(checker, exercise.patience)).fraction < 1
+
+
+def test_each_fault_but_one_stands_alone() -> None:
+    assert sorted(len(events) for events in FAULTY.values())[-2] <= 4
 
 
 # Writing it

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from autograder.proxy import time_limit
+from autograder.proxy.asleep import THREAD, scheduled
 from autograder.proxy.subject import LocalSubject, Raised, Returned, SubjectGoneError
 from autograder.proxy.wire import Ref, WireError
 from course_lib.kv_cache import BlockPool
@@ -683,3 +684,28 @@ def test_torch_computes_in_one_thread_during_a_call_and_in_as_many_as_before_aft
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda: time.sleep(0.2),
+        lambda: threading.Event().wait(0.2),
+        lambda: subprocess.run([sys.executable, "-c", "import time; time.sleep(0.2)"], check=True),
+    ],
+)
+def test_who_waits_by_whatever_name_is_charged_for_it_where_time_counts(wait):
+    if scheduled(THREAD) == (0.0, 0.0):
+        pytest.skip("this kernel does not count for how long a thread is ready")
+    subject = LocalSubject(wait)
+    assert subject.call(()).fate.seconds < 0.1
+    with subject.timed():
+        assert subject.call(()).fate.seconds > 0.1
+    assert subject.call(()).fate.seconds < 0.1
+
+
+def test_who_only_works_is_charged_for_no_sleep():
+    subject = LocalSubject(lambda: sum(range(3_000_000)))
+    with subject.timed():
+        timed = min(subject.call(()).fate.seconds for _ in range(3))
+    assert timed < 3 * min(subject.call(()).fate.seconds for _ in range(3))
