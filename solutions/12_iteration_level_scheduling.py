@@ -218,7 +218,7 @@ viz.microscope(conversation[:600], Own)
 # caching, speculative decoding and more: your table.
 #
 # One thing is odd. *Computed* moves when the plan is **made**, before the model has run. So the next plan can be made at
-# once, and section 7 does so. It also means that whoever is preempted in the middle of planning takes a lie back:
+# once, and section 7 does so. It also means that whoever is served and then preempted in the same planning takes a lie back:
 # tokens that were counted and will not be computed.
 
 # %% exercise="12.1"
@@ -305,7 +305,8 @@ check("12.1", answer)
 # whoever was preempted is passed over. With an index one would have to move it back by the number of victims that stood in
 # front, served or not. `preempt_for` leaves the request with its slots, or not running; its status tells. Then the account:
 # entered, moved ahead, paid. The request's share was fixed before the victims' tokens came back, so it does not grow; those
-# behind may have them. And one token is never cut, so for a decode neither `limit_chunk` nor, mostly, the manager is asked.
+# behind may have them. And one token is never cut, so for a decode `limit_chunk` is not asked; mostly no slots are asked for
+# either.
 
 # %% [markdown]
 # ### The index in vLLM
@@ -471,8 +472,8 @@ crowded = dict(scheduler.schedule().num_scheduled_tokens)
 print(crowded)
 
 # %% [markdown]
-# c decodes, and gets nothing. A draft is a wish for more after admission, and the argument for "nobody misses a step" was that
-# nobody has one.
+# c decodes, and gets nothing. With drafts those in front lack several tokens, and the argument for "nobody misses a step" was
+# that only the last one does.
 
 # %% claims="c decodes, and gets nothing."
 assert crowded == {"a": 4, "b": 4}
