@@ -809,9 +809,9 @@ print(f"simulated: {simulated_plan.servers} GPUs, p99 {simulated_plan.achieved:.
 print("tried:", {servers: round(seconds, 2) for servers, seconds in simulated_plan.tried.items()})
 
 # %% [markdown]
-# The textbook with $S$ as the service time buys many times too many GPUs. With $D$ it buys too few: it knows how much work
-# there is, and not that a first token also has to wait for iterations that carry everybody else. Neither is the formula for
-# this machine.
+# The textbook with $S$ as the service time buys many times too many GPUs. With $D$ it buys too few: it has one line for all
+# GPUs, and here each has a line of its own. (M/M/1 with $D$, a line each, buys more than the simulation.) Neither is the
+# formula for this machine.
 #
 # Would you sign for the simulated number? Its p99 is the seventh slowest of 600 requests, and these are the first 600 of
 # thousands. Take as many from a longer stretch: every fifth of the first 3,000. **Predict:** how many GPUs now?
@@ -840,6 +840,8 @@ print(f"a prompt of 4,000 tokens alone: {alone_4000:.2f} s to its first token")
 
 # %% claims="The textbook with $S$ as the service time buys many times too many GPUs."
 assert by_time > 5 * simulated_plan.servers > 5 * by_work
+by_lines = own_fewest_servers(lambda c: MM1(PEAK / c, 1 / mean_own).wait_quantile(0.99), TARGET, at_least=at_least).servers
+assert by_lines > simulated_plan.servers
 
 # %% claims="With Azure's own trace nearly twice as many"
 assert (simulated_plan.servers, spread_plan.servers) == ((6, 6) if conversations.is_synthetic else (6, 11))
@@ -882,7 +884,7 @@ dial
 # %% [markdown]
 # ### Measure
 #
-# Hold three formulas against the engine. `service_demand` gave $S$ and $D$ for each request (`SECONDS_ALONE`,
+# Hold two formulas against the engine. `service_demand` gave $S$ and $D$ for each request (`SECONDS_ALONE`,
 # `SECONDS_OWN`), and `serve(rate)` runs the engine; its result has `e2e`, the response of each request in seconds. The
 # variance over the mean squared is the SCV, and `MG1(lam, mean, scv)` has a `mean_response`. All
 # values are means, in seconds, and not rounded.

@@ -258,7 +258,7 @@ FEWEST = Exercise(
 
 MEASURED = Exercise(
     id="10.8",
-    title="Measure: three formulas and an engine",
+    title="Measure: two formulas and an engine",
     asks=(
         'Fill `measured`, in seconds: "S", "D", the mean response "M/G/1 at 0.25", "engine at '
         '0.25", "shared at 4" and "engine at 4".'

@@ -1,4 +1,4 @@
-"""Lesson 10: its measurement. What three formulas say of one engine, and what it does."""
+"""Lesson 10: its measurement. What two formulas say of one engine, and what it does."""
 
 from __future__ import annotations
 
