@@ -404,8 +404,8 @@ assert 2.1e-9 < 2 * pair_seconds < 2.4e-9
 # ## 5. Blocks on the CPU
 #
 # For a swap, the CPU needs an account of its blocks: which are free, and who holds which. It is simpler than the pool of
-# the GPU, because nobody shares here. Two rules. A request is swapped out *as a whole or not at all*: half of a past is of
-# no use. And who comes back gets its copies in the order in which they left.
+# the GPU, because nobody shares here. Two rules. A request is swapped out *as a whole or not at all*: nobody goes on with
+# half of a past. And who comes back gets its copies in the order in which they left.
 
 # %% exercise="6.5" holes="__init__,reserve,release"
 
@@ -433,8 +433,8 @@ assert 2.1e-9 < 2 * pair_seconds < 2.4e-9
 # first of `waiting` (`next_in_line` of the scheduler). If the one who waits is more urgent, then nobody of `swapped` comes
 # back in this step, even if that one comes in and there is still room: each queue is gone through once in a step.
 #
-# And in a step in which anybody was preempted, *nobody* comes in, from either queue. A newcomer would take the very blocks
-# that somebody has just been thrown out for.
+# And in a step in which anybody was preempted, *nobody* comes in, from either queue. A newcomer would take what is left of
+# the victim's blocks, which those who run need next.
 #
 # ## 6. The step that makes room
 #
@@ -676,10 +676,11 @@ for name, replayed in replays.items():
     print(f"{name:<17}{replayed.num_preemptions:>4} times{beside}")
 
 # %% [markdown]
-# Beside the measured run, swapping at 25 GB/s is too fast in all four figures, by more than 7%: that server did not copy at
-# such a speed. At 3.1 GB/s all four are within 5%, as yours are. So the log cannot tell slow copies from recomputing (the
-# source of that vLLM, 0.19.0, says that it recomputes). Nor does it tell who gave way: with the wrong victims three of the
-# four errors are even smaller than yours, and only that of TPOT is larger.
+# Beside the measured run, swapping at 25 GB/s is too fast in all four figures, by more than 7%. If the simulator's guesses are
+# right (a GPU reaches 75% of its FLOP per second, and 93% of its memory's bandwidth), that server did not copy at such a
+# speed. At 3.1 GB/s all four are within 5%, as yours are. So the log cannot tell slow copies from recomputing (the source of
+# that vLLM, 0.19.0, says that it recomputes). Nor does it tell who gave way: with the wrong victims three of the four errors
+# are even smaller than yours, and only that of TPOT is larger.
 
 # %% claims="Beside the measured run, swapping at 25 GB/s is too fast in all four figures, by more than 7%"
 if errors:
@@ -890,7 +891,7 @@ compare(predicted_watermark, results["watermark 2%"].ttft.mean() / recompute.ttf
 #
 # How can 10 to 16% more work lengthen a wait so much? This server is just at its limit, where a queue makes much of little;
 # at half the rate of arrivals nobody gives way at all. And the victim's own user sees a gap in the answer rather than a
-# late first token. There the watermark does more than any bus.
+# late first token. There the watermark does more than the fast bus.
 #
 # **With the prefix cache**, less than a quarter of that is computed again. No two of these requests have a block in common:
 # what is found is the victim's own. The mean TTFT is about that of the fast bus, and it matters little who goes. *The cache
