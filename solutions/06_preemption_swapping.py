@@ -357,7 +357,7 @@ assert 3.4 < (opt_bytes / opt) / (kv_bytes / multiplied) < 3.7
 
 # %% [markdown] solution="6.4"
 # **Explained.** Recomputing begins on the floor, swapping at 0. If swapping is not steeper than recomputing behind the
-# floor, its line stays below for ever. If it is steeper, it meets the floor first: for `weight_seconds /
+# floor, its line never comes above. If it is steeper, it meets the floor first: for `weight_seconds /
 # swap_seconds_per_token` tokens both take as long. (To look where the floor meets the line of recomputing finds a length
 # at which swapping is already slower.) In a busy server those who decode have the weights read in each step anyway, and a
 # victim's tokens ride along: `weight_seconds` is 0, and so is the break-even, if swapping is the steeper one.
@@ -448,10 +448,10 @@ assert 2.1e-9 < 2 * pair_seconds < 2.4e-9
 # %% check="6.6"
 
 # %% [markdown] solution="6.6"
-# **Explained.** The manager is asked at the top of the loop, each time anew, because nobody knows beforehand how much a
-# victim frees. There are two ways out: there is room, or the request has gone itself. What each victim had got in this step
-# is added up; it goes back to the budget. That the loop ends follows from the second way out: in each round `running`
-# becomes shorter by one, and the request is in it.
+# **Explained.** The manager is asked at the top of the loop, each time anew, because the loop does not ask beforehand how
+# much a victim frees. There are two ways out: there is room, or the request has gone itself. What each victim had got in
+# this step is added up; it goes back to the budget. That the loop ends follows from the second way out: in each round
+# `running` becomes shorter by one, and the request is in it.
 
 # %% [markdown]
 # ### What must hold, and what breaks
