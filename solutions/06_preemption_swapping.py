@@ -1172,8 +1172,8 @@ parts.table(lesson=6)
 # <details><summary>What older material says differently</summary>
 #
 # - "vLLM swaps requests with several sequences, and recomputes the others." So did the first engine (V0). V1 has one mode,
-#   recomputation, and no `swapped` queue; `--swap-space` and `--preemption-mode` are gone (users looked for them in issues
-#   #27984 and #18115).
+#   recomputation, and no `swapped` queue; `--swap-space` (issue #27984 found that it did nothing) and `--preemption-mode`
+#   (#18115: it led back to V0) are gone.
 # - "All sequences of a group are preempted together." So in the paper (section 4.5). In V1 each answer is a request of its
 #   own.
 # - "Recomputing costs as much as the first time." Mostly less. Prompt and answer are one prompt now, computed in few steps,
