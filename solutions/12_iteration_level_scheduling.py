@@ -305,8 +305,7 @@ check("12.1", answer)
 # whoever was preempted is passed over. With an index one would have to move it back by the number of victims that stood in
 # front, served or not. `preempt_for` leaves the request with its slots, or not running; its status tells. Then the account:
 # entered, moved ahead, paid. The request's share was fixed before the victims' tokens came back, so it does not grow; those
-# behind may have them. And one token is never cut, so for a decode `limit_chunk` is not asked; mostly no slots are asked for
-# either.
+# behind may have them. And one token is never cut, so for a decode `limit_chunk` is not asked, and mostly no slots either.
 
 # %% [markdown]
 # ### The index in vLLM
