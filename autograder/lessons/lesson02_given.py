@@ -510,7 +510,7 @@ BATCHES = (
     _batch([1, 3], 2, (2, 1, 2), stale=1000.0),
     _batch([1, 3], 2, (2, 1, 2), stale=math.inf),
     _batch([4, 2], 3, (2, 2, 2), scale=2.0),
-    _batch([3, 1], 2, (1, 1, 2), scale=0.0),
+    _batch([2, 1], 2, (1, 1, 2), scale=0.0),
     _batch([2, 5], 2, (2, 1, 4), dtype=torch.float16),
     _batch([2, 1], 2, (1, 1, 1), dtype=torch.float64),
     _with_nan_of_its_own(_batch([2, 1], 2, (1, 1, 1))),

@@ -104,6 +104,12 @@ def once_more(life: Life) -> None:
     _do(life, ("reserve", "a", 1), ("reserve", "a", 1), ("reserve", "a", 9), ("release", "a"))
 
 
+def nothing_and_once_more(life: Life) -> None:
+    """Somebody who is here with no block asks again, for what there is and for more."""
+    life.create(1)
+    _do(life, ("reserve", "a", 0), ("reserve", "a", 1), ("reserve", "a", 2))
+
+
 def two_digits(life: Life) -> None:
     """Blocks come back whose numbers have two digits."""
     life.create(12)
@@ -143,7 +149,15 @@ MANY_CPU_BLOCKS = LargeLife(
     "request is enough",
 )
 
-SPACES = (three_blocks, all_but_none_left, out_of_order, once_more, two_digits, many_holders)
+SPACES = (
+    three_blocks,
+    all_but_none_left,
+    out_of_order,
+    once_more,
+    two_digits,
+    many_holders,
+    nothing_and_once_more,
+)
 
 # 6.7, and the loop of 6.6: schedulers
 
