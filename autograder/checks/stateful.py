@@ -39,7 +39,7 @@ from autograder.checks.lives import LargeLife, Life, Pair, Script, Step, does_no
 from autograder.checks.memory import Memory
 from autograder.checks.observe import misuse
 from autograder.checks.reference import Method
-from autograder.checks.search import Search
+from autograder.checks.search import PUBLIC_EXAMPLES, Search
 from autograder.checks.show import length_of, show_outcome, show_refusal, with_state
 from autograder.proxy.recipes import Make
 from autograder.proxy.subject import (
@@ -76,10 +76,12 @@ class Twin(stateful.RuleBasedStateMachine):
             life is then made as short as it can be. (What ``make`` makes stays where it is needed.)
         least: The smallest number that a method, or a function of ``apply``, is specified for, by
             its name, where that is not 0: a life is made shorter without going below.
+        most_lives: How many lives are drawn at most, where fewer show as much.
     """
 
     is_free: ClassVar[bool] = False
     least: ClassVar[Mapping[str, int]] = {}
+    most_lives: ClassVar[int] = PUBLIC_EXAMPLES
 
     @staticmethod
     def is_sound(acts: Sequence[Act]) -> bool:
@@ -300,7 +302,7 @@ class StatefulCheck:
         shared = self._failing_for_sharing(subject)
         if shared is not None:
             return shared
-        search = Search(subject, max_examples)
+        search = Search(subject, min(max_examples, self.machine.most_lives))
         bound: dict[str, Any] = {"check": self, "subject": subject, "search": search}
         machine = hypothesis.seed(seed)(type(self.machine.__name__, (self.machine,), bound))
         settings = hypothesis.settings(search.settings, stateful_step_count=self.max_steps)

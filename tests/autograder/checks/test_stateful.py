@@ -635,3 +635,20 @@ def test_the_life_that_is_lived_first_is_the_case_if_its_last_step_differs(
     lines = "obj = SlotPool(3)\nobj.take(1)\nobj.give_back([<Slot number=0>])\nobj.num_free"
     assert (finding.counterexample.case == lines) == is_taken
     assert check.examine(local(RIGHT, "SlotPool"), SEED, EXAMPLES) == PASSED
+
+
+def test_a_machine_says_how_many_lives_are_drawn_at_most(local):
+    def num_drawn(most_lives, num_examples):
+        lived = []
+
+        class CountingMachine(PoolMachine):
+            def create(self, size):
+                super().create(size)
+                lived.append(size)
+
+        CountingMachine.most_lives = most_lives
+        check = replace(POOL, machine=CountingMachine)
+        assert check.examine(local(RIGHT, "SlotPool"), SEED, num_examples) == PASSED
+        return len(lived)
+
+    assert num_drawn(3, 20) == num_drawn(20, 3) < num_drawn(20, 20)
