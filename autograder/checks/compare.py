@@ -39,7 +39,13 @@ class FormComplaint(str):
 
 
 class Seen(dict[str, Any]):
-    """What was read of an object that stayed on the learner's side."""
+    """What was read of an object that stayed on the learner's side.
+
+    Attributes:
+        ref: Which object it is, if it is one.
+    """
+
+    ref: Ref | None = None
 
 
 @dataclass(frozen=True)

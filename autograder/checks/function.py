@@ -418,7 +418,7 @@ class _Trial:
         self.subject = subject
         self.form_was_wrong = False
         self.overwritten: _Failure | None = None
-        self._before: Call | None = None
+        self._before: tuple[Call, Outcome] | None = None
 
     def value_fails(self, call: Call) -> _Failure | None:
         """Return a failure if the value is wrong, whatever its type; remember a wrong form."""
@@ -506,19 +506,31 @@ class _Trial:
 
     def _remember(self, call: Call, got: Outcome) -> None:
         """Note which call was the last, and whether it changed the result of the one before."""
-        before, self._before = self._before, call
-        if before is None or got.fate.earlier is None:
+        before, self._before = self._before, (call, got)
+        if before is None:
             return
-        was, now = got.fate.earlier
-        kind, matters = kind_of(was), self._check.matters
+        earlier = got.fate.earlier or self._refilled(before[1])
+        if earlier is None:
+            return
+        was, now = earlier
+        kind, matters = kind_of(getattr(was, "ref", was)), self._check.matters
         case = Counterexample(
-            f"{self._typed(before)}\n{self._typed(call)}",
+            f"{self._typed(before[0])}\n{self._typed(call)}",
             f"what the first call returned is still {show(was, matters)}",
             f"after the second it is {show(now, matters)}",
             f"a call changes the {kind} that an earlier one returned; make a new {kind} in each",
         )
         if self.overwritten is None or length(case) < length(self.overwritten.counterexample):
             self.overwritten = _Failure(case, call)
+
+    def _refilled(self, before: Outcome) -> tuple[Any, Any] | None:
+        """Return what an object was that a call returned, and is by now, if that is another."""
+        was = before.value if isinstance(before, Returned) else None
+        if not isinstance(was, Seen) or was.ref is None:
+            return None
+        now = look(self.subject, Returned(was.ref), self._check.reads)
+        is_same = same_values(exactly, Returned(was), now)
+        return None if is_same or not isinstance(now, Returned) else (was, now.value)
 
     def _written(
         self, given: Arguments, expected: Outcome, got: Outcome

@@ -41,12 +41,14 @@ def look(subject: Subject, outcome: Outcome, reads: Sequence[str]) -> Outcome:
             attributes = {name: subject.read(value, name) for name in reads}
             if all(_is_missing(got) for got in attributes.values()):
                 return value
-            return Seen(
+            found = Seen(
                 {
                     name: got.value if isinstance(got, Returned) else show_outcome(got)
                     for name, got in attributes.items()
                 }
             )
+            found.ref = value
+            return found
         return value
 
     return Returned(seen(outcome.value), outcome.output, outcome.fate)

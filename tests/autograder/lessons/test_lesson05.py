@@ -592,6 +592,45 @@ FLAT_WRONG = (
 )
 
 
+class OneStep:
+    """A step that is filled anew in each call."""
+
+    positions = query_starts = sample_rows = None
+
+    def __call__(self, query_lens, context_lens, known_lens):
+        right = flatten_step(query_lens, context_lens, known_lens)
+        self.positions, self.query_starts, self.sample_rows = right
+        return self
+
+
+class OneBuffer:
+    """Steps whose arrays lie in the same memory."""
+
+    def __init__(self):
+        self.memory = [np.zeros(10_000, like.dtype) for like in flatten_step([1], [1], [1])]
+
+    def __call__(self, query_lens, context_lens, known_lens):
+        right = flatten_step(query_lens, context_lens, known_lens)
+        for memory, array in zip(self.memory, right, strict=True):
+            memory[: len(array)] = array
+        lengths = map(len, right)
+        return FlatStep(*(m[:n] for m, n in zip(self.memory, lengths, strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"), [(OneStep(), "OneStep"), (OneBuffer(), "FlatStep")], ids=["step", "buffer"]
+)
+def test_a_step_that_the_next_call_fills_anew_loses_points(answer, kind):
+    def flat(query_lens, context_lens, known_lens):
+        return answer(query_lens, context_lens, known_lens)
+
+    finding = examine("5.6", flat)
+    assert finding.fraction == 0
+    assert finding.counterexample.complaint == (
+        f"a call changes the {kind} that an earlier one returned; make a new {kind} in each"
+    )
+
+
 @pytest.mark.parametrize(("exercise", "answer"), [*METRICS_RIGHT, ("5.6", row_by_row)])
 def test_an_unusual_right_function_earns_everything(exercise, answer):
     finding = examine(exercise, answer, max_examples=60)
