@@ -1048,8 +1048,8 @@ parts.table(lesson=12)
 #
 # - Under first come, first served a request that preempts itself ends the loop (`break`); under priority the loop goes on
 #   (`continue`). Yours goes on always: behind the last one in there is nobody, so it is the same.
-# - A request whose token is still on its way when it is preempted is not resumed before that has arrived, or it would sample the
-#   same position a second time (`num_stale_output_tokens`).
+# - A request whose token is still on its way when it is preempted is not resumed before that has arrived (unless it is to be
+#   thrown away), or it would sample the same position a second time (`num_stale_output_tokens`).
 # - Besides tokens there is a budget for images. A request whose grammar is still being compiled, or whose KV another node is
 #   to send, is skipped until that is there. (The latter holds its blocks while it waits: `kv_holding_waiting`.)
 # - Prompts can be held back for some steps (`prefill_schedule_interval`), so that decodes run among themselves; with several

@@ -133,7 +133,7 @@ def plan_ahead(scheduler: Scheduler, moves: str) -> list[str]:
     >>> scheduler = AsyncScheduler(SchedulerConfig(), KVCacheManager(num_blocks=10))
     >>> scheduler.add_request(Request("a", range(20), max_tokens=3))
     >>> plan_ahead(scheduler, "ppup")
-    ['a:20*  | -', 'a:0+1*  | -', 'running a:21/21', 'a:0+1  | -', 'running a:22/22', 'nobody']
+    ['a:20*  | -', 'a:0+1  | -', 'running a:21/21', 'a:0+1  | -', 'running a:22/22', 'nobody']
     """
     said: list[str] = []
     in_flight: deque[tuple[SchedulerOutput, dict[str, int | list[int]]]] = deque()

@@ -8,8 +8,9 @@
 In front of the bar stands who computes how many tokens, in the order of service. Brackets say how
 many of the known tokens are computed afterwards, where some are still lacking. A star marks the end
 of a prompt: the request gets its first token, or its next one after it was preempted. A decode gets
-a token always, so it bears no star. ``a:1+3`` computes three positions behind the known tokens:
-drafts to be verified, or a token that is still on its way.
+a token always, so it bears no star; nor does a last piece of one token of what was lost, which
+looks the same. ``a:1+3`` computes three positions behind the known tokens: drafts to be verified,
+or a token that is still on its way.
 
 Behind the bar stands who does not run: those that are swapped out, in round brackets, then those
 that wait, each in the order of its queue. An exclamation mark says that it was preempted in this
@@ -169,6 +170,7 @@ def _grant(request: RequestState, num_tokens: int) -> Grant:
     if request.num_computed_tokens < num_known:
         progress = (request.num_computed_tokens, num_known)
     num_tokens -= num_ahead
-    is_decode = num_tokens <= 1 and request.num_output_tokens > 0
+    # With no known token to compute, the prompt has ended in a step before.
+    is_decode = num_tokens < 1 or (num_tokens == 1 and request.num_output_tokens > 0)
     ends_prompt = progress is None and not is_decode
     return Grant(request.request_id, num_tokens, num_ahead, progress, ends_prompt)

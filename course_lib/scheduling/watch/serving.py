@@ -48,7 +48,7 @@ def serve(scheduler: Scheduler, budget: int, num_ahead: Mapping[str, int]) -> To
     >>> _ = plan_iteration(scheduler)
     >>> said = serve(scheduler, budget=7, num_ahead={"a": 3})
     >>> said["plan"], said["left"], said["computed"]
-    ('a:0+3*  | -', 4, 'a:5/2')
+    ('a:0+3  | -', 4, 'a:5/2')
     """
     for request in scheduler.running:
         request.num_tokens_ahead = num_ahead.get(request.request_id, 0)

@@ -104,6 +104,11 @@ class TestNotation:
         line = StepLine.of(1, output, SchedulerState.of(scheduler))
         assert str(line) == "step 1  a:1+3  | -"
 
+    def test_a_token_on_its_way_is_no_end_of_a_prompt(self) -> None:
+        scheduler = AsyncScheduler(SchedulerConfig(), KVCacheManager(20, 4))
+        scheduler.add_request(request("a", 4))
+        assert lines(scheduler, 2, max_in_flight=2) == ["step 0  a:4*  | -", "step 1  a:0+1  | -"]
+
     def test_nobody(self) -> None:
         assert str(StepLine(3)) == "step 3  -  | -"
         assert StepLine.parse("step 3  -  | -") == StepLine(3)
