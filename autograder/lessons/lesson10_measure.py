@@ -123,7 +123,7 @@ def first_tokens_at_4() -> dict[str, float]:
     return {**measured(), "engine at 4": float(served(BUSY).ttft.mean())}
 
 
-# Whether a variance is divided by n or by n − 1 moves a value by 1e-4.
+# Whether a variance is divided by n or by n − 1 moves a value by 2e-4.
 close_enough = within(rel=5e-4)
 
 MEASURED = (

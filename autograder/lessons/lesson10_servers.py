@@ -68,7 +68,7 @@ QUESTIONS = (
 REFUSED = (
     question(100, 10.0, at_most=5),
     question(100, 10.0, at_least=4, at_most=4),
-    Call(shared_work(9, 9), 1.0, at_least=0),
+    Call(shared_work(9, 18), 1.0, at_least=0),
     Call(shared_work(9, 99), 1.0, at_least=12, at_most=9),
 )
 

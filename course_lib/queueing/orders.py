@@ -232,7 +232,7 @@ class _PriorityQueue(QueueModel):
         if not 0 < len(self.lams) == len(self.means) == len(self.scvs):
             raise ValueError(
                 f"there are {len(self.lams)} lams, {len(self.means)} means and {len(self.scvs)} "
-                "scvs; give one of each for every class, or ρ (rho) has no meaning"
+                "scvs; give one of each for every class, whatever ρ (rho) is"
             )
         for k, (lam, mean, scv) in enumerate(zip(self.lams, self.means, self.scvs, strict=True)):
             require_positive(**{f"lams[{k}]": lam, f"means[{k}]": mean})

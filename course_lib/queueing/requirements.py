@@ -17,8 +17,7 @@ def require_positive(**values: float) -> None:
     for name, value in values.items():
         if not 0 < value < math.inf:
             raise ValueError(
-                f"{name} is {value}; it must be finite and greater than 0, "
-                "or ρ (rho) has no meaning"
+                f"{name} is {value}; it must be finite and greater than 0, whatever ρ (rho) is"
             )
 
 
@@ -42,8 +41,7 @@ def require_count(name: str, value: int, at_least: int = 1) -> None:
         whole = at_least - 1
     if whole < at_least:
         raise ValueError(
-            f"{name} is {value!r}; it must be a whole number from {at_least}, "
-            "or ρ (rho) has no meaning"
+            f"{name} is {value!r}; it must be a whole number from {at_least}, whatever ρ (rho) is"
         )
 
 

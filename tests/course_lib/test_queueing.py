@@ -1222,7 +1222,7 @@ def test_an_unstable_queue_is_refused_with_its_rho(build: Callable[[], object]) 
 def test_a_rate_or_mean_must_be_positive_and_finite(
     build: Callable[[float], object], bad: float
 ) -> None:
-    with pytest.raises(ValueError, match=r"ρ \(rho\)"):
+    with pytest.raises(ValueError, match=r"whatever ρ \(rho\) is"):
         build(bad)
 
 
@@ -1264,7 +1264,7 @@ def test_a_variation_must_not_be_negative(build: Callable[[float], object], bad:
 def test_servers_and_places_are_counted_from_one(
     build: Callable[[object], object], bad: object
 ) -> None:
-    with pytest.raises(ValueError, match=r"must be a whole number from 1"):
+    with pytest.raises(ValueError, match=r"must be a whole number from 1, whatever ρ \(rho\) is"):
         build(bad)
 
 

@@ -544,6 +544,9 @@ def test_a_measure_that_is_asked_for_too_much_says_so():
     with pytest.raises(RuntimeError, match="no such number of servers"):
         call.args[0](0)
     assert repr(call.args[0]) == "lambda servers: 100 / servers"
+    below_one = lessons.find("10.7").check.inner.refusals[2].args[0]  # its answer is 9
+    with pytest.raises(RuntimeError, match="ask for at most 18, twice the answer"):
+        below_one(19)
 
 
 @pytest.mark.parametrize("answer", [1, 2, 3, 7, 64, 65, 1000, 4095, 100_000])
