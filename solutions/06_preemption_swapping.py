@@ -157,7 +157,7 @@ viz.memory_pressure()
 # ### Only who runs preempts
 #
 # To take the blocks of a running request away is to **preempt** it. In the scheduler of this course, as in vLLM's, memory
-# leads to it in one case only: *a running request needs a block and there is none.* Nobody is preempted for somebody who
+# leads to it in one case only: *a running request needs more blocks than are free.* Nobody is preempted for somebody who
 # waits, however important. A waiting request that does not fit waits.
 #
 # That is a decision, and it could be another. A scheduler that preempts for arrivals serves an important request at once,

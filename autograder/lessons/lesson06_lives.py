@@ -316,7 +316,7 @@ def memory_runs_out(life: Life) -> None:
 
 
 def an_important_one_needs_room(life: Life) -> None:
-    """Under priority the victim stands in front and was served: its token goes back."""
+    """Under priority the least important one gives way: to itself, and later to another."""
     scheduler(life, 9, policy="priority", max_num_batched_tokens=16)
     add(life, "l", 6, 20, 5)
     run(life, 1)
@@ -468,8 +468,8 @@ def two_must_go(life: Life) -> None:
     run(life, 5)
 
 
-def goes_itself(life: Life) -> None:
-    """The last in finds no block, and is the victim itself."""
+def goes_for_the_first(life: Life) -> None:
+    """The first in finds no block, and the last in gives way."""
     scheduler(life, 5)
     add(life, "a", 5)
     add(life, "b", 1)
@@ -539,7 +539,7 @@ LOOPS = (
     memory_runs_out,
     an_important_one_needs_room,
     two_must_go,
-    goes_itself,
+    goes_for_the_first,
     goes_itself_soon,
     the_first_goes_itself,
     two_had_been_served,

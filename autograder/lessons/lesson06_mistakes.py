@@ -245,7 +245,7 @@ VICTIM = (
     Misconception(
         "one number for both",
         "Times of a clock are in the billions, and differ by milliseconds: no factor keeps them "
-        "apart from the priority. Compare pairs.",
+        "apart from every priority. Compare pairs.",
         summed,
     ),
     Misconception(

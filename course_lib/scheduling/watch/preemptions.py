@@ -54,7 +54,7 @@ def give_way(scheduler: Scheduler, request_id: str, num_tokens_ahead: int = 0) -
 
     Args:
         scheduler: The scheduler.
-        request_id: Who is to give way. If it is not running by then, nothing more happens.
+        request_id: Who is to give way. If it is not running by then, the plan is only answered.
         num_tokens_ahead: Tokens that were planned for it ahead, as by a scheduler that plans ahead.
 
     Returns:
