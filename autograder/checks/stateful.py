@@ -201,11 +201,12 @@ class StatefulCheck:
 
     def examine(self, subject: Subject, seed: int, max_examples: int) -> Finding:
         """Search for the shortest life in which ``subject`` and the reference differ."""
-        failure = self._falsify(subject, seed, max_examples)
+        mine = self._new_memory()
+        failure = self._falsify(subject, seed, max_examples, mine)
         if failure is None:
             late = (self._failing_in_time(each, subject) for each in self.large)
             return next((Finding(0.0, case) for case in late if case is not None), PASSED)
-        lives = [self._record(probe, subject) for probe in self.probes]
+        lives = [mine.of(subject, probe, subject) for probe in self.probes]
         # A life in which nobody calls a method says nothing of them.
         called = [steps for steps in lives if any(step.given is not None for step in steps)]
         unwritten = all(map(does_nothing, called or lives))
@@ -240,6 +241,10 @@ class StatefulCheck:
     @cached_property
     def _memory(self) -> Memory[Script, list[Step]]:
         """How the reference and the known wrong classes live the probes."""
+        return self._new_memory()
+
+    def _new_memory(self) -> Memory[Script, list[Step]]:
+        """Return what lets each probe be lived once by each."""
         return Memory(self.probes, lambda subject, script: self._record(script, subject))
 
     def _right(self, script: Script) -> list[Step]:
@@ -247,9 +252,9 @@ class StatefulCheck:
         return self._memory.of(self.reference, script, self.trusted())
 
     @cached_property
-    def _noted_probes(self) -> tuple[Acts, ...]:
-        """What the probes do, as data."""
-        return tuple(map(self._acts, self.probes))
+    def _noted(self) -> Mapping[Script, Acts]:
+        """What each probe does, as data."""
+        return {probe: self._acts(probe) for probe in self.probes}
 
     @property
     def _mounted_as(self) -> str | None:
@@ -298,7 +303,9 @@ class StatefulCheck:
         owner: type[Any] = self.reference.lives_on if self._is_method else self.reference
         return owner
 
-    def _falsify(self, subject: Subject, seed: int, max_examples: int) -> _Failure | None:
+    def _falsify(
+        self, subject: Subject, seed: int, max_examples: int, mine: Memory[Script, list[Step]]
+    ) -> _Failure | None:
         shared = self._failing_for_sharing(subject)
         if shared is not None:
             return shared
@@ -307,21 +314,24 @@ class StatefulCheck:
         machine = hypothesis.seed(seed)(type(self.machine.__name__, (self.machine,), bound))
         settings = hypothesis.settings(search.settings, stateful_step_count=self.max_steps)
         search.run(lambda: stateful.run_state_machine_as_test(machine, settings=settings))
-        found: list[_Failure] = []
+        found, probed = list[_Failure](), list[_Failure]()
         if search.smallest is not None:
             found.append(_Failure(search.smallest, Acts(search.witness)))
         # Of lives whose steps depend on each other, nobody has tried all that are shorter.
         is_smallest = bool(found) and not search.is_cut_short and self.machine.is_free
         if not found or not subject.is_silent:
             # Shrinking ends with the time, or where no one step makes a life smaller.
-            found += filter(None, (self._failing(probe, subject) for probe in self.probes))
+            failures = (self._failing(probe, subject, mine) for probe in self.probes)
+            probed = [failure for failure in failures if failure is not None]
+            found += probed
         if not found:
             return None
         failure = found[0] if self.machine.is_free else min(found, key=_extent)
         if not is_smallest:
             failure = failure.one_of_many()
         if self.machine.is_free and not subject.is_silent:
-            failure = self._shortest(failure, search.witness or (), subject)
+            failing = [each.script for each in probed]
+            failure = self._shortest(failure, search.witness or (), failing, subject)
         return self._explained(failure, subject)
 
     def _failing_for_sharing(self, subject: Subject) -> _Failure | None:
@@ -362,9 +372,12 @@ class StatefulCheck:
         )
         return case, number is None
 
-    def _failing(self, script: Script, subject: Subject) -> _Failure | None:
+    def _failing(
+        self, script: Script, subject: Subject, mine: Memory[Script, list[Step]] | None = None
+    ) -> _Failure | None:
         """Live a life on both sides; return where they differ first, if they do."""
-        expected, got = self._right(script), self._record(script, subject)
+        expected = self._right(script)
+        got = mine.of(subject, script, subject) if mine else self._record(script, subject)
         number = self._first_difference(expected, got)
         if number is None:
             return None
@@ -374,10 +387,12 @@ class StatefulCheck:
         symptom = got[number].text.partition("(")[0], *map(_kind, (expected[number], got[number]))
         return _Failure(replace(failure, case=case), script, number, symptom)
 
-    def _shortest(self, found: _Failure, acts: Sequence[Act], subject: Subject) -> _Failure:
+    def _shortest(
+        self, found: _Failure, acts: Sequence[Act], probes: Sequence[Script], subject: Subject
+    ) -> _Failure:
         """Return the shortest life that can be made of one that fails, or of a probe that does."""
         failing = []
-        for life in (Acts(acts), *self._noted_probes):
+        for life in (Acts(acts), *(self._noted[probe] for probe in probes)):
             failure = self._failing(life, subject)
             if failure is not None:
                 failing.append((failure, life[: failure.number + 1]))
