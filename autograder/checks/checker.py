@@ -12,7 +12,7 @@ it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -113,20 +113,24 @@ class CheckerCheck:
         return finding.named(self._fitting(seen, faulty, seed), subject)
 
     def _look_at_all(self, subject: Subject, faulty: Specimens, seed: int) -> dict[str, Seen]:
-        """Let a checker look at all specimens twice, in orders that the seed decides.
+        """Return what a checker says of each specimen.
 
         Whoever answers by counting calls says something else of the same specimen.
         """
+        seen: dict[str, Seen] = {}
+        for name, said in self._looks(subject, faulty, seed):
+            before = seen.setdefault(name, said)
+            if said.verdict != before.verdict:
+                seen[name] = Seen(said.outcome, "breaks", _INCONSTANT)
+        return seen
+
+    def _looks(self, subject: Subject, faulty: Specimens, seed: int) -> Iterator[tuple[str, Seen]]:
+        """Let a checker look at all specimens twice, in orders that the seed decides."""
         specimens = {**self.valid, **faulty}
         orders = random.Random(seed)
-        seen: dict[str, Seen] = {}
         for _ in range(_LOOKS):
             for name in orders.sample(list(specimens), len(specimens)):
-                said = self._look_at(subject, specimens[name])
-                before = seen.setdefault(name, said)
-                if said.verdict != before.verdict:
-                    seen[name] = Seen(said.outcome, "breaks", _INCONSTANT)
-        return seen
+                yield name, self._look_at(subject, specimens[name])
 
     def _look_at(self, subject: Subject, specimen: Any) -> Seen:
         call = _as_call(specimen)
@@ -203,9 +207,12 @@ class CheckerCheck:
 
         def judges_alike(misconception: Misconception) -> bool:
             wrong = LocalSubject(misconception.wrong, timeout=self.patience)
-            theirs = self._look_at_all(wrong, faulty, seed)
-            return all(theirs[name].verdict == seen[name].verdict for name in seen)
+            theirs = self._looks(wrong, faulty, seed)
+            if not is_constant:
+                theirs = iter(self._look_at_all(wrong, faulty, seed).items())
+            return all(said.verdict == seen[name].verdict for name, said in theirs)
 
+        is_constant = all(each.problem != _INCONSTANT for each in seen.values())
         return [each for each in self.misconceptions if judges_alike(each)]
 
 
