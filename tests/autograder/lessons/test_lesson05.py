@@ -32,7 +32,7 @@ from course_lib.simulation.metrics import inter_token_latencies, time_per_output
 from course_lib.simulation.simulation_parts import SimulationParts
 from course_lib.simulation.simulator import simulate
 from course_lib.simulation.workload import traces_dir
-from lesson_answers import SAME, examine, named
+from lesson_answers import SAME, examine, examine_wrong, named
 
 pytestmark = pytest.mark.lesson(5)
 
@@ -300,7 +300,7 @@ def test_an_unusual_right_way_to_admit_earns_everything(exercise, answer):
 @pytest.mark.usefixtures("wrong_answers")
 @pytest.mark.parametrize(("old", "new", "name"), ADMIT_WRONG)
 def test_a_wrong_way_to_admit_earns_nothing_and_is_named_only_if_it_is_that(old, new, name):
-    finding = examine("5.4", changed(old, new))
+    finding = examine_wrong("5.4", changed(old, new))
     assert finding.fraction == 0
     assert named(finding) == name
 
@@ -603,7 +603,7 @@ def test_an_unusual_right_function_earns_everything(exercise, answer):
     ("exercise", "answer"), [*METRICS_WRONG, *(("5.6", wrong) for wrong in FLAT_WRONG)]
 )
 def test_a_wrong_function_earns_nothing_and_has_no_name(exercise, answer):
-    finding = examine(exercise, answer)
+    finding = examine_wrong(exercise, answer)
     assert finding.fraction == 0
     assert named(finding) == SAME
 
@@ -776,7 +776,7 @@ def uses_up_the_requests(requests, seats, budget, aborts=()):
     ],
 )
 def test_a_wrong_repair_earns_nothing(answer):
-    finding = examine("5.7b", answer)
+    finding = examine_wrong("5.7b", answer)
     assert finding.fraction == 0
     assert named(finding) == SAME
 
