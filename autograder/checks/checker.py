@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from autograder.checks.finding import FAILING, Counterexample, Finding, Misconception
@@ -200,13 +201,30 @@ class CheckerCheck:
         self, seen: Mapping[str, Seen], faulty: Specimens, seed: int
     ) -> list[Misconception]:
         """Return the known wrong checkers with the same verdicts."""
+        mine = {name: each.verdict for name, each in seen.items()}
+        if self._judged.keys() != {seed}:
+            self._judged.clear()
+        judged = self._judged.setdefault(seed, {})
+        fitting = []
+        for place, misconception in enumerate(self.misconceptions):
+            theirs = judged.get(place)
+            if theirs is None:
+                wrong = LocalSubject(misconception.wrong, timeout=self.patience)
+                looks = self._look_at_all(wrong, faulty, seed)
+                theirs = {name: each.verdict for name, each in looks.items()}
+                if not wrong.is_silent:
+                    judged[place] = theirs
+            if theirs == mine:
+                fitting.append(misconception)
+        return fitting
 
-        def judges_alike(misconception: Misconception) -> bool:
-            wrong = LocalSubject(misconception.wrong, timeout=self.patience)
-            theirs = self._look_at_all(wrong, faulty, seed)
-            return all(theirs[name].verdict == seen[name].verdict for name in seen)
+    @cached_property
+    def _judged(self) -> dict[int, dict[int, dict[str, Verdict]]]:
+        """How each known wrong checker judges the specimens of the seed that was asked for last.
 
-        return [each for each in self.misconceptions if judges_alike(each)]
+        They judge alike each time, whoever is examined; one that was stopped is asked again.
+        """
+        return {}
 
 
 def _as_call(specimen: Any) -> Call:
