@@ -374,6 +374,7 @@ def from_the_cell_of(exercise, source):
     return f"{OWN_NAMES}\n{head}\n    {docstring!r}\n{body}\n"
 
 
+@pytest.mark.usefixtures("few_examples")
 @pytest.mark.parametrize(
     ("exercise", "source", "other"), [("5.3", ONE_BY_ONE, "5.4"), ("5.4", BATCH, "5.3")]
 )
@@ -389,6 +390,7 @@ def test_the_function_of_the_other_exercise_is_told_from_a_wrong_one(
     assert check(other, theirs) > 0
 
 
+@pytest.mark.usefixtures("few_examples")
 @pytest.mark.parametrize("exercise", ["5.3", "5.4"])
 @pytest.mark.parametrize("is_documented", [True, False])
 def test_a_function_of_this_cell_that_does_what_another_asks_is_wrong_and_no_more(
