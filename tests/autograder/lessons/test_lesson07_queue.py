@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from autograder import lessons
 from course_lib.kv_cache.block_pool import (
     FreeKVCacheBlockQueue,
     KVCacheBlock,
