@@ -378,7 +378,7 @@ def test_an_endless_loop_is_ended_and_earns_nothing(exercise):
         while True:
             pass
 
-    finding = examine(exercise, wrapped(exercise, hangs), timeout=0.2)
+    finding = examine(exercise, wrapped(exercise, hangs), timeout=0.1)
     assert finding.fraction == 0
     assert "is there an endless loop?" in finding.counterexample.got
 
