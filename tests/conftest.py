@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from autograder.checks import acts, garbage, lateness, search
+from autograder.checks.exercise import Exercise
 from autograder.proxy.subject import LocalSubject, RemoteSubject
 from browser_lab import browser, chromium, pytest_runtest_makereport
 
@@ -86,6 +87,15 @@ def wrong_answers(monkeypatch, first_failing_case):
     Who is late once is late here, for such an answer is slow by its own doing.
     """
     monkeypatch.setattr(lateness, "TURNS", 1)
+
+
+@pytest.fixture
+def few_examples(monkeypatch):
+    """Try few examples beside the probes where nobody says how many.
+
+    This is for tests of what comes before a search or behind it, however long that takes.
+    """
+    monkeypatch.setattr(Exercise.examine, "__defaults__", (search.PUBLIC_SEED, 5))
 
 
 @pytest.fixture

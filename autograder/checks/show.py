@@ -39,6 +39,8 @@ def show(value: Any, matters: Matters = EVERYTHING) -> str:
     >>> show([MODELS["qwen3-14b"], Reservation("r", reserved=8, written=3, final=5), 3])
     '[MODELS["qwen3-14b"], Reservation(request_id=\'r\', reserved=8, written=3, final=5), 3]'
     """
+    if type(value) is int or type(value) is str:
+        return _cut(repr(value))
     for catalogue, name in ((MODELS, "MODELS"), (GPUS, "GPUS")):
         for key, spec in catalogue.items():
             if type(value) is type(spec) and value == spec:

@@ -276,7 +276,7 @@ class StatefulCheck:
         if complaint == NOTHING_RETURNED and got.given is None:
             # What was looked at is an attribute, which returns nothing to anybody.
             complaint = "it is None"
-        shown = [show_outcome(step.outcome) for step in (expected, got)]
+        shown: list[str] = []
         if complaint is None and _changes_before_it_refuses(expected.outcome, got.outcome):
             shown = ["nothing has changed, since it refuses", "something has changed"]
             complaint = "it refuses when it has changed something already; look at everything first"
@@ -286,6 +286,7 @@ class StatefulCheck:
                 shown, complaint = [wrong.expected, wrong.got], wrong.complaint
         if complaint is None:
             return None
+        shown = shown or [show_outcome(step.outcome) for step in (expected, got)]
         return Counterexample(got.text, shown[0], shown[1], str(complaint), got.outcome.output)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from statistics import fmean
 
 from autograder.checks.finding import Misconception
@@ -9,15 +10,18 @@ from autograder.lessons import lesson01_given as given
 from course_lib.kv_cache.reservation import Snapshot
 
 
+@cache
 def _in_percent() -> dict[str, float]:
     return {name: 100 * share for name, share in given.rounded_shares().items()}
 
 
+@cache
 def _exchanged() -> dict[str, float]:
     right = given.rounded_shares()
     return {"Pow2": right["Oracle"], "Oracle": right["Pow2"]}
 
 
+@cache
 def _all_external() -> dict[str, float]:
     """Give all slots outside the reservations: rounded up, or free."""
     reserved = {
@@ -27,18 +31,21 @@ def _all_external() -> dict[str, float]:
     return {name: 1 - share for name, share in reserved.items()}
 
 
+@cache
 def _share_of_the_external() -> dict[str, float]:
     """Give the rounding as a share of all that is external."""
     external = _all_external()
     return {name: share / external[name] for name, share in given.rounded_shares().items()}
 
 
+@cache
 def _free_blocks() -> dict[str, float]:
     """Give the slots in no piece."""
     external, rounded = _all_external(), given.rounded_shares()
     return {name: external[name] - rounded[name] for name in rounded}
 
 
+@cache
 def _summed_up() -> dict[str, float]:
     return {
         name: share * len(given.snapshots_under(name))
@@ -46,16 +53,19 @@ def _summed_up() -> dict[str, float]:
     }
 
 
+@cache
 def _slots() -> dict[str, float]:
     return {name: share * given.OPT_13B_SLOTS for name, share in given.rounded_shares().items()}
 
 
+@cache
 def _share_of_the_pieces() -> dict[str, float]:
     """Give the rounding as a share of the pieces that were handed out."""
     handed_out = _all_that_is_handed_out()
     return {name: share / handed_out[name] for name, share in given.rounded_shares().items()}
 
 
+@cache
 def _share_of_the_reservations() -> dict[str, float]:
     """Give the rounding as a share of what was asked for."""
     return {
@@ -64,6 +74,7 @@ def _share_of_the_reservations() -> dict[str, float]:
     }
 
 
+@cache
 def _share_of_the_reservations_each_time() -> dict[str, float]:
     """Divide in each snapshot by what is asked for there, and average."""
 
@@ -77,6 +88,7 @@ def _share_of_the_reservations_each_time() -> dict[str, float]:
     }
 
 
+@cache
 def _empty_in_the_pieces() -> dict[str, float]:
     """Count all that a piece holds no token in, reserved or not."""
     return {
@@ -87,6 +99,7 @@ def _empty_in_the_pieces() -> dict[str, float]:
     }
 
 
+@cache
 def _next_power_even_of_a_power() -> dict[str, float]:
     """Round 2,048 slots up to 4,096."""
     return {
@@ -97,10 +110,12 @@ def _next_power_even_of_a_power() -> dict[str, float]:
     }
 
 
+@cache
 def _in_rounded_percent() -> dict[str, float]:
     return {name: round(100 * share, 1) for name, share in given.rounded_shares().items()}
 
 
+@cache
 def _of_the_length_in_the_end() -> dict[str, float]:
     """Round up what the request will hold, and not what it asked for."""
     return {
@@ -111,6 +126,7 @@ def _of_the_length_in_the_end() -> dict[str, float]:
     }
 
 
+@cache
 def _of_what_is_written() -> dict[str, float]:
     """Round up what the request has written so far."""
     return {
@@ -121,6 +137,7 @@ def _of_what_is_written() -> dict[str, float]:
     }
 
 
+@cache
 def _never_written_in_the_pieces() -> dict[str, float]:
     """Count all that a request never writes into, reserved or not."""
     return {
@@ -131,6 +148,7 @@ def _never_written_in_the_pieces() -> dict[str, float]:
     }
 
 
+@cache
 def _all_that_is_handed_out() -> dict[str, float]:
     """Give the pieces, with what was asked for."""
     return {
@@ -147,6 +165,7 @@ def _shares_of_each_piece(snapshot: Snapshot) -> list[float]:
     ]
 
 
+@cache
 def _mean_share_of_a_piece_each_time() -> dict[str, float]:
     """Average each piece's own share in a snapshot, and then over the snapshots."""
     return {
@@ -159,6 +178,7 @@ def _mean_share_of_a_piece_each_time() -> dict[str, float]:
     }
 
 
+@cache
 def _mean_share_of_a_piece() -> dict[str, float]:
     """Average each piece's own share over all snapshots at once."""
     return {
@@ -169,11 +189,13 @@ def _mean_share_of_a_piece() -> dict[str, float]:
     }
 
 
+@cache
 def _in_the_first_snapshot() -> dict[str, float]:
     """Look at one moment, the first."""
     return {name: _behind(given.snapshots_under(name)[0]) for name in given.rounded_shares()}
 
 
+@cache
 def _per_request() -> dict[str, float]:
     """Average over all requests of all snapshots."""
     numbers = {

@@ -56,6 +56,7 @@ def _reserved(reservation: Reservation) -> int:
     return reservation.reserved
 
 
+@cache
 def _rate(name: str, slowdown: float = 1.0, slots: _Slots = _used) -> float:
     """Return tokens per second: all tokens divided by the time of all steps."""
     moments = _snapshots(name)
@@ -68,6 +69,7 @@ def _step_seconds(moment: Snapshot, slowdown: float, slots: _Slots = _used) -> f
     return (_MODEL.weight_bytes + slowdown * kv_bytes) / _GPU.memory_bandwidth
 
 
+@cache
 def _break_even() -> float:
     """Return the slowdown at which Paged delivers as many tokens per second as Oracle."""
     moments = _snapshots("Paged")
@@ -86,12 +88,14 @@ def _snapshots(name: str) -> list[Snapshot]:
     return list(replay_contiguous(requests, num_slots, RESERVATIONS[name], _MAX_MODEL_LEN))
 
 
+@cache
 def _steps(name: str, slowdown: float = 1.0) -> float:
     """Return steps per second."""
     moments = _snapshots(name)
     return len(moments) / sum(_step_seconds(moment, slowdown) for moment in moments)
 
 
+@cache
 def _mean_of_steps(name: str, slowdown: float = 1.0) -> float:
     moments = _snapshots(name)
     rates = (len(each.reservations) / _step_seconds(each, slowdown) for each in moments)
@@ -102,6 +106,7 @@ def _wrong(oracle: float, paged: float) -> dict[str, float]:
     return {"Oracle": oracle, "Paged": paged, "break-even": _break_even()}
 
 
+@cache
 def _equal_seconds() -> float:
     """Return the slowdown at which all steps of Paged take as long as all of Oracle."""
     moments = _snapshots("Paged")

@@ -70,9 +70,11 @@ class Host:
     Args:
         subject: The object.
         ask: Reaches the callbacks of the check.
+        is_trusted: Whether the object is the course's own, which takes no more memory than it may.
     """
 
-    def __init__(self, subject: object, ask: Ask = _nobody) -> None:
+    def __init__(self, subject: object, ask: Ask = _nobody, *, is_trusted: bool = False) -> None:
+        self._memory_limit = contextlib.nullcontext if is_trusted else MemoryLimit
         self._objects: list[object] = [subject]
         self._numbers = {id(subject): 0}
         self._ask = ask
@@ -112,7 +114,7 @@ class Host:
         answer: dict[str, Any]
         value: object = None
         try:
-            with MemoryLimit(), _captured(printed):
+            with self._memory_limit(), _captured(printed):
                 value = self._perform(request, inputs)
             answer = self._handed_out(value)
         except WireError as error:

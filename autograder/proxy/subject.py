@@ -409,9 +409,9 @@ class LocalSubject(Subject):
 class TrustedSubject(LocalSubject):
     """The course's own answer, in this process: nobody stops it, for it comes to its end.
 
-    A limit on time is about a quarter of what a short call costs. Where the CPU time of a call
-    counts, a ``LocalSubject`` with ``TRUSTED_PATIENCE`` says it without the rounds of the garbage
-    collector.
+    Limits on time and memory are about a third of what a short call costs. Where the CPU time of a
+    call counts, a ``LocalSubject`` with ``TRUSTED_PATIENCE`` says it without the rounds of the
+    garbage collector.
 
     >>> TrustedSubject(len).call([[1, 2]]).value
     2
@@ -419,6 +419,9 @@ class TrustedSubject(LocalSubject):
 
     def __init__(self, obj: object) -> None:
         super().__init__(obj, TRUSTED_PATIENCE)
+        self._host = Host(
+            obj, lambda question: answer_question(question, self._lent), is_trusted=True
+        )
 
     def _ask(self, request: dict[str, Any], lent: Sequence[Callback]) -> dict[str, Any]:
         self._lent = lent

@@ -39,6 +39,9 @@ MAX_DEPTH = 64
 MAX_INT_BITS = 8192
 """Far beyond any quantity, and still short enough to be printed."""
 
+_SMALL = 2**64
+"""Whole numbers below it, which nearly all are, travel as they are."""
+
 _INTEGERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 _ARRAY_DTYPES = _INTEGERS | {"bool", "float16", "float32", "float64"}
 _TENSOR_DTYPES = _ARRAY_DTYPES | {"bfloat16"}
@@ -108,10 +111,18 @@ def to_wire(
     if depth > MAX_DEPTH:
         raise WireError(f"the value nests deeper than {MAX_DEPTH} levels")
     kind = type(value)
+    # Most of what travels is numbers: those take the shortest way.
+    if kind is int:
+        return _int_to_wire(value)  # type: ignore[arg-type]
 
     def inner(item: object) -> Any:
         return to_wire(item, refer, depth + 1, lend=lend)
 
+    if kind is list and depth < MAX_DEPTH:
+        items: list[Any] = value  # type: ignore[assignment]
+        return [
+            item if type(item) is int and -_SMALL < item < _SMALL else inner(item) for item in items
+        ]
     if _is_itself(kind) and kind in _SCALARS:
         return _SCALARS[kind](value)
     if _is_itself(kind) and kind in _CONTAINERS:
@@ -337,6 +348,8 @@ def from_wire(data: Any, standing: Standing = _AS_IT_IS, depth: int = 0) -> Any:
 
     if data is None or isinstance(data, (bool, int, float, str)):
         return data
+    if isinstance(data, list) and depth < MAX_DEPTH:
+        return [item if type(item) is int else inner(item) for item in data]
     if isinstance(data, list):
         return [inner(item) for item in data]
     # Outside of the try: what building an object raises is not malformed data.
@@ -351,7 +364,7 @@ def from_wire(data: Any, standing: Standing = _AS_IT_IS, depth: int = 0) -> Any:
             return standing.recipe(data)
     try:
         for tag, (kind, read) in _TAGGED.items():
-            if isinstance(data, dict) and isinstance(data.get(tag), kind):
+            if isinstance(data, dict) and tag in data and isinstance(data[tag], kind):
                 return read(data, inner)
     except (KeyError, TypeError, ValueError, OverflowError, ImportError, AttributeError) as error:
         raise WireError(f"malformed data on the wire: {type(error).__name__}: {error}") from error

@@ -50,6 +50,8 @@ OTHERS = {
         '        return parts.get("".join(["FreeKV", cls.__name__[6:]]))(*args)'
     ),
 }  # fmt: skip
+pytestmark = pytest.mark.usefixtures("few_examples")
+
 REFUSED = "This is the course's own answer, or calls it, so it earns nothing"
 
 

@@ -11,6 +11,7 @@ if triton_state().mode == "unavailable":
     pytest.skip("some of its exercises are kernels", allow_module_level=True)
 
 
+@pytest.mark.usefixtures("first_failing_case", "few_examples")
 def test_the_partly_right_sample_earns_what_it_says(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sample = sample_of("02_paged_attention_algorithm", "partly_right")

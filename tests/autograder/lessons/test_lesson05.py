@@ -32,7 +32,7 @@ from course_lib.simulation.metrics import inter_token_latencies, time_per_output
 from course_lib.simulation.simulation_parts import SimulationParts
 from course_lib.simulation.simulator import simulate
 from course_lib.simulation.workload import traces_dir
-from lesson_answers import SAME, examine, named
+from lesson_answers import SAME, examine, examine_wrong, named
 
 pytestmark = pytest.mark.lesson(5)
 
@@ -300,7 +300,7 @@ def test_an_unusual_right_way_to_admit_earns_everything(exercise, answer):
 @pytest.mark.usefixtures("wrong_answers")
 @pytest.mark.parametrize(("old", "new", "name"), ADMIT_WRONG)
 def test_a_wrong_way_to_admit_earns_nothing_and_is_named_only_if_it_is_that(old, new, name):
-    finding = examine("5.4", changed(old, new))
+    finding = examine_wrong("5.4", changed(old, new))
     assert finding.fraction == 0
     assert named(finding) == name
 
@@ -374,6 +374,7 @@ def from_the_cell_of(exercise, source):
     return f"{OWN_NAMES}\n{head}\n    {docstring!r}\n{body}\n"
 
 
+@pytest.mark.usefixtures("few_examples")
 @pytest.mark.parametrize(
     ("exercise", "source", "other"), [("5.3", ONE_BY_ONE, "5.4"), ("5.4", BATCH, "5.3")]
 )
@@ -389,6 +390,7 @@ def test_the_function_of_the_other_exercise_is_told_from_a_wrong_one(
     assert check(other, theirs) > 0
 
 
+@pytest.mark.usefixtures("few_examples")
 @pytest.mark.parametrize("exercise", ["5.3", "5.4"])
 @pytest.mark.parametrize("is_documented", [True, False])
 def test_a_function_of_this_cell_that_does_what_another_asks_is_wrong_and_no_more(
@@ -642,7 +644,7 @@ def test_an_unusual_right_function_earns_everything(exercise, answer):
     ("exercise", "answer"), [*METRICS_WRONG, *(("5.6", wrong) for wrong in FLAT_WRONG)]
 )
 def test_a_wrong_function_earns_nothing_and_has_no_name(exercise, answer):
-    finding = examine(exercise, answer)
+    finding = examine_wrong(exercise, answer)
     assert finding.fraction == 0
     assert named(finding) == SAME
 
@@ -815,7 +817,7 @@ def uses_up_the_requests(requests, seats, budget, aborts=()):
     ],
 )
 def test_a_wrong_repair_earns_nothing(answer):
-    finding = examine("5.7b", answer)
+    finding = examine_wrong("5.7b", answer)
     assert finding.fraction == 0
     assert named(finding) == SAME
 

@@ -24,7 +24,7 @@ from course_lib.kv_cache import KVCacheManager
 from course_lib.scheduling import Request, RequestStatus, Scheduler, SchedulerConfig
 from course_lib.scheduling.watch.driver import sampled_tokens
 from course_lib.scheduling.watch.preemptions import give_way, run_with_preemptions
-from lesson_answers import SAME, examine, named
+from lesson_answers import SAME, examine, examine_wrong, named
 
 # 6.1
 
@@ -710,7 +710,7 @@ def test_an_unusual_right_answer_earns_everything(case):
 @pytest.mark.parametrize("case", WRONG, ids=label)
 def test_a_wrong_answer_loses_points_and_is_not_called_what_it_is_not(case):
     exercise_id, answer, name = case
-    finding = examine(exercise_id, answer)
+    finding = examine_wrong(exercise_id, answer)
     assert finding.fraction < 1.0
     assert named(finding) == name
 
@@ -753,6 +753,7 @@ def test_spaces_that_share_their_holders_are_told_so():
     assert case.got == "[\"reserve('z', 1) of a second object changes the first\"]"
 
 
+@pytest.mark.usefixtures("wrong_answers")
 def test_a_space_that_goes_through_its_blocks_for_each_block_is_told_so():
     for answer in (LooksForEach, LooksInAList):
         case = examine("6.5", answer).counterexample

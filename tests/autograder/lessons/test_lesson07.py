@@ -483,6 +483,9 @@ CARELESS = (
 @pytest.mark.parametrize("place", range(len(CARELESS)))
 def test_a_checker_that_passes_over_one_thing_does_not_earn_everything(place):
     assert examine("7.5", CARELESS[place]).fraction < 1
+
+
+def test_the_checker_that_passes_over_nothing_earns_everything():
     assert examine("7.5", careless()).fraction == 1
 
 

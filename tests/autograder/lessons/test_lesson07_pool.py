@@ -633,6 +633,7 @@ def test_a_life_that_is_made_shorter_caches_only_blocks_in_use():
     assert not lives.PoolLife.is_sound([Act("create", (0,), {}), take])
 
 
+@pytest.mark.usefixtures("wrong_answers")
 @pytest.mark.parametrize(
     ("exercise", "slow"),
     [
@@ -643,7 +644,8 @@ def test_a_life_that_is_made_shorter_caches_only_blocks_in_use():
     ],
 )
 def test_who_searches_is_told_what_makes_it_slow(exercise, slow):
-    finding = examine(exercise, slow, max_examples=1)
+    seconds = min(large.seconds for large in lessons.find(exercise).check.large)
+    finding = examine(exercise, slow, timeout=1.1 * seconds, max_examples=1)
     assert finding.fraction == 0
     assert "on small inputs it is right. A search" in finding.counterexample.complaint
 

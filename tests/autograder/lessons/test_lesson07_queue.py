@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from autograder import lessons
 from course_lib.kv_cache.block_pool import (
     FreeKVCacheBlockQueue,
     KVCacheBlock,
@@ -219,9 +220,11 @@ QUEUE_WRONG = (
 )
 
 
+@pytest.mark.usefixtures("wrong_answers")
 @pytest.mark.parametrize("slow", [LooksForIt, WalksToTheFront, LooksForItsPlace])
 def test_who_searches_is_told_what_makes_it_slow(slow):
-    finding = examine("7.2", slow, max_examples=1)
+    seconds = min(large.seconds for large in lessons.find("7.2").check.large)
+    finding = examine("7.2", slow, timeout=1.1 * seconds, max_examples=1)
     assert finding.fraction == 0
     assert "on small inputs it is right. A search" in finding.counterexample.complaint
 

@@ -26,7 +26,7 @@ from course_lib.kv_cache import (
 from course_lib.kv_cache.prefix import longest_cached_prefix
 from course_lib.kv_cache.watch.manager_steps import RandomTraffic
 from course_lib.viz.replays.film import differences, replay
-from lesson_answers import SAME, examine, named
+from lesson_answers import SAME, examine, examine_wrong, named
 
 OPERATIONS = 20_000
 RUNS = 8
@@ -352,7 +352,7 @@ def test_an_unusual_right_answer_earns_everything(case):
 @pytest.mark.parametrize("case", WRONG, ids=label)
 def test_a_wrong_answer_loses_points_and_is_not_called_what_it_is_not(case):
     exercise_id, answer, name = case
-    finding = examine(exercise_id, answer)
+    finding = examine_wrong(exercise_id, answer)
     assert finding.fraction < 1.0
     assert named(finding) == name
 

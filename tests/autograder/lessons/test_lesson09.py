@@ -29,7 +29,7 @@ from course_lib.scheduling import (
 )
 from course_lib.scheduling.policies import nobody_waits, not_in_queue
 from course_lib.scheduling.variants.cache_aware import CacheAwareRequestQueue
-from lesson_answers import SAME, examine, named
+from lesson_answers import SAME, examine, examine_wrong, named
 
 # 9.1
 
@@ -946,7 +946,7 @@ def test_an_unusual_right_answer_earns_everything(case):
 @pytest.mark.parametrize("case", WRONG, ids=label)
 def test_a_wrong_answer_loses_points(case):
     exercise_id, answer, name = case
-    finding = examine(exercise_id, answer)
+    finding = examine_wrong(exercise_id, answer)
     assert finding.fraction < 1.0
     assert named(finding) == name
 

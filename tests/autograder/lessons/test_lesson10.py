@@ -31,7 +31,7 @@ from course_lib.queueing import (
 )
 from course_lib.queueing.logs import number_in_system, time_average
 from course_lib.simulation.workload import gamma_arrivals, load_azure
-from lesson_answers import SAME, examine, named
+from lesson_answers import SAME, examine, examine_wrong, named
 
 # 10.1
 
@@ -396,7 +396,7 @@ WALKED = [
 @pytest.mark.parametrize("case", WALKED, ids=lambda case: f"{case[0]}-{case[2]}")
 def test_a_mistake_of_a_learner_is_named_at_once(case):
     exercise_id, answer, name = case
-    assert named(examine(exercise_id, answer)) == name
+    assert named(examine_wrong(exercise_id, answer)) == name
 
 
 def test_a_rate_at_the_border_is_told_to_the_digit_that_tells():
@@ -474,7 +474,7 @@ def test_an_unusual_right_answer_earns_everything(case):
 @pytest.mark.parametrize("case", WRONG, ids=label)
 def test_a_wrong_answer_loses_points(case):
     exercise_id, answer, name = case
-    finding = examine(exercise_id, answer)
+    finding = examine_wrong(exercise_id, answer)
     assert finding.fraction < 1.0
     assert named(finding) == name
 

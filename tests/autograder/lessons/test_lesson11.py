@@ -27,7 +27,7 @@ from course_lib.simulation.cost_model import (
 )
 from course_lib.simulation.workload import load_azure
 from course_lib.steps import IterationWork
-from lesson_answers import SAME, examine, named
+from lesson_answers import SAME, examine, examine_wrong, named
 
 # 11.1
 
@@ -393,7 +393,7 @@ def test_an_unusual_right_answer_earns_everything(case):
 @pytest.mark.parametrize("case", WRONG, ids=label)
 def test_a_wrong_answer_loses_points(case):
     exercise_id, answer, name = case
-    finding = examine(exercise_id, answer)
+    finding = examine_wrong(exercise_id, answer)
     assert finding.fraction < 1.0
     assert named(finding) == name
 

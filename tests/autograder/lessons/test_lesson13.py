@@ -130,6 +130,7 @@ def append_beside_all(self, token):
     Answer.append(self, token)
 
 
+@pytest.mark.usefixtures("wrong_answers")
 @pytest.mark.parametrize(
     ("exercise_id", "answer"), [("13.3a", push_from_all), ("13.3b", append_beside_all)]
 )
