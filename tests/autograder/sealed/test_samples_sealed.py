@@ -21,7 +21,7 @@ from autograder.sealed.intake import Submission, graded_cells
 from autograder.sealed.oracle import Oracle
 from autograder.sealed.release import load_release
 from autograder.sealed.score import score
-from autograder.sealed.stubs import make_tree
+from autograder.sealed.stubs import imported_by, make_tree
 from autograder.sealed.verdict import Remark, Verdict
 
 WITH_SAMPLES = tuple(
@@ -50,8 +50,7 @@ def oracle(lesson: str, tmp_path: Path) -> Iterator[Oracle]:
     """The oracle of a lesson, with its boxes."""
     release = load_release(release_path(lesson))
     make_tree(release, tmp_path)
-    modules = ["autograder.notebook", "course_lib.viz", "course_lib.engine"]
-    with Zygote(tmp_path, modules) as zygote:
+    with Zygote(tmp_path, imported_by(release)) as zygote:
         yield Oracle(release, zygote, b"a secret of the tests", Limits(), max_examples=FEW)
 
 

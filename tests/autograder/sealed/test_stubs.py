@@ -16,7 +16,7 @@ from autograder.build.notebooks import graded_sources, release_path
 from autograder.errors import CourseError
 from autograder.lessons.lesson15_drawn import COMPREHENSIVE
 from autograder.sealed.release import Release, load_release
-from autograder.sealed.stubs import holes_of, make_tree
+from autograder.sealed.stubs import holes_of, imported_by, make_tree
 
 LESSONS = [release_path(source.stem) for source in graded_sources()]
 NEVER_IN_THE_BOX = (
@@ -165,3 +165,10 @@ def test_a_lesson_that_imports_what_is_not_there_is_refused(
     release.cells[0].source = "from autograder.notebook import absent"
     with pytest.raises(CourseError, match="does not define absent"):
         make_tree(release, tmp_path / "tree")
+
+
+def test_what_a_lesson_imports_is_told_once_in_its_order(release: Release) -> None:
+    first, check, *_ = (cell for cell in release.cells if cell.cell_type == "code")
+    first.source = "%matplotlib inline\nimport json, os.path as path\nfrom math import pi"
+    check.source = "def f():\n    import torch, json"
+    assert imported_by(release) == ("json", "os.path", "math", "torch")
