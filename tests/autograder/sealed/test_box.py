@@ -158,6 +158,11 @@ def test_a_cell_that_fails_costs_no_other(box: Box, cell: str, kind: str) -> Non
     assert value(box, "1 + 1") == 2
 
 
+def test_what_is_printed_is_kept_nowhere(box: Box) -> None:
+    assert box.run("for n in range(9): print(n)", 5) is None
+    assert value(box, "len(get_ipython().history_manager.outputs)") == 0
+
+
 ENDS = [
     ("import os; os._exit(3)", End.CRASH, "ended itself with exit status 3"),
     ("import os; os.kill(os.getpid(), 9)", End.CRASH, "ended by SIGKILL"),
