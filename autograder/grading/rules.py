@@ -7,7 +7,6 @@ dies. It stops, with the rest of the class ungraded, at a cell that was pasted t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from nbgrader.preprocessors import Execute, NbGraderPreprocessor
 from traitlets import Integer, default
 
 from autograder.grading.cells import GIVEN, restored
+from autograder.grading.scores import independent, score
 from autograder.paths import released_at
 
 MOST_KERNELS = 3
@@ -73,18 +73,6 @@ def release_of(course: Any, assignment: str, notebook: str) -> Path:
     if notebook == assignment:
         return folder.parent / released_at(assignment)
     return folder / f"{notebook}.ipynb"
-
-
-_CALL = re.compile(r"^check\(", flags=re.MULTILINE)
-
-
-def independent(source: str) -> str:
-    """Return a check cell's text as it is run: what a student called ``check`` does not matter.
-
-    >>> independent('check("1.W1", check)')
-    '__import__("autograder.notebook").notebook.check("1.W1", check)'
-    """
-    return _CALL.sub('__import__("autograder.notebook").notebook.check(', source)
 
 
 class ExecuteOnNewKernels(Execute):  # type: ignore[misc]  # nbgrader has no types
@@ -181,20 +169,6 @@ class StrictScores(NbGraderPreprocessor):  # type: ignore[misc]  # nbgrader has 
             results = [_error(ValueError(f"the cell gave {gave}, which is not a score"))]
         cell.outputs += results
         return cell, resources
-
-
-def score(shown: str, maximum: float) -> float | None:
-    """Return the score that a test cell's result shows, or None if it shows none.
-
-    >>> score("7.5", 10), score("nan", 10), score("'10'", 10), score("True", 10), score("11", 10)
-    (7.5, None, None, None, None)
-    """
-    try:
-        value = float(shown)
-    except ValueError:
-        return None
-    # NaN and the infinities are not between these.
-    return value if 0 <= value <= maximum else None
 
 
 def _of_type(cell: NotebookNode, output_type: str) -> list[NotebookNode]:

@@ -29,7 +29,7 @@ from autograder.sealed.box.warm import Zygote
 from autograder.sealed.intake import Cell, Role, Submission
 from autograder.sealed.oracle import Oracle
 from autograder.sealed.release import load_release
-from autograder.sealed.stubs import make_tree
+from autograder.sealed.stubs import imported_by, make_tree
 from autograder.sealed.verdict import Status, Verdict
 
 _WARM = (
@@ -39,7 +39,7 @@ _WARM = (
     "course_lib.viz",
     "matplotlib.pyplot",
 )
-"""What takes seconds to import and lessons need; Triton is set up by the library."""
+"""What takes seconds to import and answers may need; Triton is set up by the library."""
 
 _TRIES = 3
 _UNCOUNTED = 2**31 - 1
@@ -135,7 +135,8 @@ class Judge:
             traces = os.environ.get(_TRACES)
             readable, told = ([Path(traces)], {_TRACES: traces}) if traces else ([], {})
             walls = partial(namespaces, hidden=hidden()) if order.is_boxed else no_namespaces
-            zygote = self._open.enter_context(Zygote(Path(folder), _WARM, readable, told, walls))
+            warm = *_WARM, *imported_by(release)
+            zygote = self._open.enter_context(Zygote(Path(folder), warm, readable, told, walls))
             # Without a box all processes of the user are counted, whoever started them.
             limits = Limits() if order.is_boxed else Limits(processes=_UNCOUNTED)
             self._oracle = Oracle(release, zygote, order.secret, limits)

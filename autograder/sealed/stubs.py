@@ -161,6 +161,17 @@ def make_tree(release: Release, folder: Path) -> None:
     _write_imported(release, folder, asked)
 
 
+def imported_by(release: Release) -> tuple[str, ...]:
+    """Return the modules that the cells of a lesson import, each once, in their order."""
+    found = (
+        name
+        for source in _code(release)
+        for node in ast.walk(ast.parse(_python(source)))
+        for name in _modules(node)
+    )
+    return tuple(dict.fromkeys(found))
+
+
 def source_of(module: str) -> str:
     """Return the text of a module.
 
@@ -196,12 +207,7 @@ def _by_module(holes: tuple[Hole, ...]) -> dict[str, dict[str, str]]:
 def _write_imported(release: Release, folder: Path, asked: dict[str, dict[str, str]]) -> None:
     """Write what the lesson imports from ``autograder``, and what that needs from there."""
     wanted: dict[str, set[str]] = {}
-    waiting = [
-        each
-        for cell in release.cells
-        if cell.cell_type == "code"
-        for each in _imported(_python(cell.source))
-    ]
+    waiting = [each for source in _code(release) for each in _imported(_python(source))]
     while waiting:
         module, name = waiting.pop()
         if _is_host(module) or name in wanted.setdefault(module, set()):
@@ -237,6 +243,18 @@ def _imported(source: str) -> list[tuple[str, str]]:
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("autograder.")
         for alias in node.names
     ]
+
+
+def _modules(node: ast.AST) -> list[str]:
+    """Return the modules that a statement imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+
+
+def _code(release: Release) -> Iterator[str]:
+    """Yield the cells of a lesson that hold code."""
+    return (str(cell.source) for cell in release.cells if cell.cell_type == "code")
 
 
 def _python(source: str) -> str:

@@ -19,7 +19,7 @@ from autograder.checks.exercise import Exercise
 from autograder.checks.report import NOT_YET, PASS, VERDICTS
 from autograder.errors import CourseError
 from autograder.grading.cells import restored
-from autograder.grading.rules import independent, score
+from autograder.grading.scores import independent, score
 from autograder.kernels import OwnKernelManager
 from autograder.matching import grade_id, match_cells
 from autograder.notebook_files import read_notebook

@@ -34,6 +34,9 @@ FULL = 5.0
 WRONG = "99.6"
 """One answer is left wrong, so that the marks are no constant."""
 
+A_FEW = ("99.3", "99.4", WRONG, "99.Q")
+"""A function, a class, what is wrong, and a quiz."""
+
 KEPT = {
     "BlockPool/touch.py",
     "BlockTable.py",
@@ -173,12 +176,14 @@ def test_vanilla_nbgrader_gives_the_points_of_the_checks(
 def test_the_proxy_gives_the_same_points(
     solved: Path, marks: dict[str, float], thrown_away: Any, tmp_path: Path
 ) -> None:
+    """Of all others, ``test_every_kind`` shows that they earn in another process what they do."""
     module = tmp_path / "handed_in.py"
     module.write_text(thrown_away.module_of(nbformat.read(solved, 4)), encoding="utf-8")
     earned = {}
-    for exercise_id, exercise in thrown_away.exercises.items():
+    for exercise_id in A_FEW:
+        exercise = thrown_away.exercises[exercise_id]
         name = thrown_away.name_of(exercise_id)
         with RemoteSubject(module, name, timeout=max(60.0, exercise.patience)) as subject:
             finding = exercise.examine(subject, seed=4711)
         earned[exercise_id] = Report(exercise, finding).points
-    assert earned == marks
+    assert earned == {exercise_id: marks[exercise_id] for exercise_id in A_FEW}

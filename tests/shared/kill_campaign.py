@@ -27,11 +27,9 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
 
 from autograder import cli
-from autograder.build.notebooks import sources
-from autograder.build.samples import samples
 from autograder.files import write_atomically
 from autograder.matching import grade_id, nbgrader_metadata
-from autograder.notebook_files import notebook_bytes
+from autograder.notebook_files import notebook_bytes, read_notebook
 from autograder.paths import course_root
 from autograder.sealed import batch
 from autograder.sealed.canaries import RIGHT, UNTOUCHED
@@ -40,46 +38,60 @@ from autograder.sealed.intake import Submission, graded_cells
 from autograder.sealed.release import Release, load_release
 from autograder.sealed.store import Store
 
-LESSON, SOURCE = "01_two", "01_traditional_attention_problems"
+LESSON, SOURCE = "01_one", "01_traditional_attention_problems"
 STUDENTS, WORKERS = 12, 2
 PAUSE = {"grader": 1.0, "worker": 0.2}
 """The time from one kill to the next, at most: a share of what an undisturbed run takes."""
 
-KEPT = ("ex-1-1", "check-ex-1-1", "ex-1-2", "check-ex-1-2", "answer-1-6")
+WRONG = "partly_right"
+KEPT = ("ex-1-1", "check-ex-1-1", "answer-1-6")
 SETUP = (
     "from autograder.notebook import check\n"
-    "from course_lib.kv_cache import kv_bytes_per_block\n"
     "from course_lib.specs import GPUS, MODELS, GPUSpec, ModelSpec"
 )
 
 
 def notebook(name: str, number: int | None = None) -> NotebookNode:
-    """Return a sample's answers to two exercises, and one text; written anew if numbered."""
+    """Return a sample's answers to an exercise and to a text; written anew if numbered."""
+    # Who is started to grade reads what is written here, and needs no sample.
+    from autograder.build.notebooks import sources
+    from autograder.build.samples import samples
+
     (source,) = (each for each in sources() if each.stem == SOURCE)
     (found,) = (each.notebook for each in samples(source) if each.student == name)
     cells = [new_code_cell(SETUP, id="setup")]
     cells += [copy.deepcopy(cell) for cell in found.cells if grade_id(cell) in KEPT]
     for cell in cells:
-        if number is not None and grade_id(cell) in ("ex-1-1", "ex-1-2"):
+        if grade_id(cell) == "ex-1-1" and name == WRONG:
+            cell.source = cell.source.replace("2 * ", "")
+        if grade_id(cell) == "ex-1-1" and number is not None:
             cell.source += f"\n# Number {number} wrote this."
     return new_notebook(cells=cells)
 
 
+def canary(root: Path, name: str) -> Path:
+    """Return where a canary is kept."""
+    return root / "canaries" / f"{name}.ipynb"
+
+
 def known_submissions(release: Release) -> dict[str, Submission]:
     """Return the canaries: all right, and nothing written."""
-    return {
-        name: Submission(name, LESSON, graded_cells(notebook(name).cells, release)[0])
-        for name in (RIGHT, UNTOUCHED)
-    }
+    found = {}
+    for name in (RIGHT, UNTOUCHED):
+        cells = read_notebook(canary(course_root(), name), "set the course up anew").cells
+        found[name] = Submission(name, LESSON, graded_cells(cells, release)[0])
+    return found
 
 
 def set_up(root: Path, students: int = STUDENTS) -> None:
-    """Make a course of one lesson with two exercises, and let a class hand it in."""
+    """Make a course of one lesson with one exercise, and let a class hand it in."""
     from nbgrader.api import Gradebook
 
     path = root / "lessons" / LESSON / f"{LESSON}.ipynb"
     write_atomically(path, notebook_bytes(notebook(UNTOUCHED)))
-    names = itertools.cycle([RIGHT, "partly_right", UNTOUCHED, RIGHT])
+    for name in (RIGHT, UNTOUCHED):
+        write_atomically(canary(root, name), notebook_bytes(notebook(name)))
+    names = itertools.cycle([RIGHT, WRONG, UNTOUCHED, RIGHT])
     for number, name in zip(range(students), names, strict=False):
         student = root / "submitted" / f"student{number:02}" / LESSON / f"{LESSON}.ipynb"
         write_atomically(student, notebook_bytes(notebook(name, number)))
@@ -98,11 +110,7 @@ def set_up(root: Path, students: int = STUDENTS) -> None:
 
 def grade() -> None:
     """Run ``course grade`` with the canaries of this lesson: what is started, and killed."""
-    kept = Path(os.environ["COURSE_ROOT"])
-    del os.environ["COURSE_ROOT"]
-    found = known_submissions(load_release(kept / "lessons" / LESSON / f"{LESSON}.ipynb"))
-    os.environ["COURSE_ROOT"] = str(kept)
-    batch.canaries = lambda release: found
+    batch.canaries = known_submissions
     cli.main()
 
 
@@ -184,7 +192,7 @@ def survivors(root: Path) -> list[str]:
         time.sleep(0.2)
 
 
-def undisturbed(root: Path) -> tuple[object, float]:
+def undisturbed(root: Path, workers: int = WORKERS) -> tuple[object, float]:
     """Return what a run gives to which nothing happens, and the seconds that it takes.
 
     It is kept for the next campaign.
@@ -193,7 +201,7 @@ def undisturbed(root: Path) -> tuple[object, float]:
     if not kept.exists():
         start_again(root)
         began = time.monotonic()
-        assert started(root, WORKERS).wait() == 0, (root / "said.txt").read_text()[-2000:]
+        assert started(root, workers).wait() == 0, (root / "said.txt").read_text()[-2000:]
         seconds = time.monotonic() - began
         kept.write_text(json.dumps([results(root), seconds]))
         print(f"undisturbed: {seconds:.0f} s", flush=True)

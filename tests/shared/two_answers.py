@@ -8,7 +8,7 @@ from autograder.sealed.release import Release
 
 SECRET = b"a secret of the tests"
 LIMITS = Limits(
-    memory=300 * 2**20, processes=20, file_bytes=10**6, disk_bytes=3 * 10**6, cpu_seconds=20
+    memory=300 * 2**20, processes=10, file_bytes=10**6, disk_bytes=3 * 10**6, cpu_seconds=20
 )
 CASES = 5
 """Few are enough to tell right from wrong here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import textwrap
 import time
@@ -40,10 +41,17 @@ def survivors() -> list[str]:
     """Return what runs below this process beside warm processes, after it had time to end."""
     deadline = time.monotonic() + 60
     while True:
-        warm = psutil.Process().children()
-        below = [each for process in warm for each in process.children()]
-        boxes = [each for each in warm if each.name() == "bwrap"]
-        left = [str(each) for each in (*boxes, *below) if each.status() != psutil.STATUS_ZOMBIE]
-        if not left or time.monotonic() > deadline:
-            return left
+        # Who ends while it is looked at is nobody who is left, but others may be: look again.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left = running_below()
+            if not left or time.monotonic() > deadline:
+                return left
         time.sleep(0.05)
+
+
+def running_below() -> list[str]:
+    """Return what runs below this process just now, beside warm processes."""
+    warm = psutil.Process().children()
+    below = [each for process in warm for each in process.children()]
+    boxes = [each for each in warm if each.name() == "bwrap"]
+    return [str(each) for each in (*boxes, *below) if each.status() != psutil.STATUS_ZOMBIE]

@@ -85,7 +85,10 @@ def _begin(order: dict[str, Any], descriptors: list[int], shell: Any) -> NoRetur
     except OSError as error:
         said = f"infra: {error}"
     finally:
-        os.write(status, said.encode())
+        # Where nobody listens any more, there is nobody to tell. To leave in another way would
+        # take down all that is imported here, in copies: more work than most boxes are.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(status, said.encode())
         os._exit(0)
 
 

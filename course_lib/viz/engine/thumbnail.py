@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable
 
 from course_lib.parts import PartStatus
-from course_lib.viz.engine.map import NODES
+from course_lib.viz.engine.nodes import NODES
 from course_lib.viz.kit.palette import state_of
 
 _COLUMN, _ROW, _WIDTH, _HEIGHT = 46, 20, 40, 14

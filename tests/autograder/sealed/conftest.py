@@ -6,11 +6,14 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import typer.testing
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from autograder import cli
@@ -223,6 +226,12 @@ def make_batch(
     return lambda: Batch(release.lesson, submitted, Store(tmp_path / "sealed"))
 
 
+@cache
+def command_line() -> Any:
+    """Return what runs when somebody writes ``course``."""
+    return get_command(cli.app)
+
+
 @pytest.fixture
 def course(
     make_batch: Callable[[], Batch],
@@ -240,6 +249,8 @@ def course(
         entering, "enter_lesson", lambda lesson: shutil.copy(fresh, tmp_path / "gradebook.db")
     )
     monkeypatch.setattr(judging, "one_by_one", judges)
+    # It would be made anew for each run, which takes a third of the time.
+    monkeypatch.setattr(typer.testing, "_get_command", lambda app: command_line())
     monkeypatch.setattr(protections, "protections", list)
 
     def run(*options: str, lesson: str = LESSON) -> tuple[int, str]:

@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from copy import copy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import pytest
 
 from autograder.proxy.subject import Raised, Returned
 from autograder.sealed.box import box as boxes
+from autograder.sealed.box import zygote as warm_process
 from autograder.sealed.box.box import Box, BoxError, End, Fault, GoneError
 from autograder.sealed.box.bubblewrap import namespaces, no_namespaces
 from autograder.sealed.box.limits import Limits
@@ -155,6 +156,11 @@ def test_a_cell_that_fails_costs_no_other(box: Box, cell: str, kind: str) -> Non
     assert isinstance(fault, Fault)
     assert kind in fault.kinds
     assert value(box, "1 + 1") == 2
+
+
+def test_what_is_printed_is_kept_nowhere(box: Box) -> None:
+    assert box.run("for n in range(9): print(n)", 5) is None
+    assert value(box, "len(get_ipython().history_manager.outputs)") == 0
 
 
 ENDS = [
@@ -467,3 +473,21 @@ def _is_running(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text("ascii")
     except OSError:
         return False
+
+
+def test_who_waits_for_a_box_leaves_at_once_where_nobody_asks_how_it_ended() -> None:
+    """Not by way of Python's end, which would take down all that the warm process has imported."""
+    descriptors = [each.detach() for each in (*socket.socketpair(), *socket.socketpair())]
+    heard, status = os.pipe()
+    os.close(heard)
+    waiting = os.fork()
+    if waiting == 0:
+        try:
+            order = {"pid": 0, "limits": asdict(Limits(processes=2**20)), "doors": []}
+            warm_process._begin(order, [descriptors[0], descriptors[2], status], None)
+        finally:
+            os._exit(7)
+    _, ended = os.waitpid(waiting, 0)
+    for each in (*descriptors, status):
+        os.close(each)
+    assert os.waitstatus_to_exitcode(ended) == 0

@@ -41,7 +41,7 @@ def course(boxes: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A course of one small lesson, with what an undisturbed run gives."""
     root = tmp_path_factory.mktemp("killed") / "course"
     campaign.set_up(root, STUDENTS)
-    campaign.undisturbed(root)
+    campaign.undisturbed(root, workers=1)
     shutil.copytree(root, graded(root))
     campaign.start_again(root)
     return root

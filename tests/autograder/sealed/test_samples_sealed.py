@@ -14,6 +14,7 @@ from autograder.build.notebooks import release_path, sources
 from autograder.build.samples import Sample, samples
 from autograder.lessons import find
 from autograder.matching import grade_id
+from autograder.proxy.subject import Returned
 from autograder.sealed.box.limits import Limits
 from autograder.sealed.box.warm import Zygote
 from autograder.sealed.canaries import UNTOUCHED
@@ -21,7 +22,7 @@ from autograder.sealed.intake import Submission, graded_cells
 from autograder.sealed.oracle import Oracle
 from autograder.sealed.release import load_release
 from autograder.sealed.score import score
-from autograder.sealed.stubs import make_tree
+from autograder.sealed.stubs import imported_by, make_tree
 from autograder.sealed.verdict import Remark, Verdict
 
 WITH_SAMPLES = tuple(
@@ -29,6 +30,23 @@ WITH_SAMPLES = tuple(
 )
 FEW = 3
 """Drawn cases of each exercise where all else that boxes are asked counts: probes, large calls."""
+
+NEVER_IN_THE_BOX = (
+    "autograder.checks",
+    "autograder.grading",
+    "autograder.sealed.intake",
+    "autograder.sealed.stubs",
+    "autograder.build",
+    "autograder.explanation",
+    "autograder.lessons.lesson",
+)
+
+IN_THE_BOX = """
+import sys
+loaded = {name: str(m.__file__) for name, m in sys.modules.items() if name.startswith("autograder")}
+"""
+
+each_lesson = pytest.mark.parametrize("lesson", WITH_SAMPLES, scope="module")
 
 pytestmark = pytest.mark.usefixtures("boxes", "first_failing_case")
 
@@ -45,13 +63,13 @@ def no_workloads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COURSE_TRACES", raising=False)
 
 
-@pytest.fixture
-def oracle(lesson: str, tmp_path: Path) -> Iterator[Oracle]:
+@pytest.fixture(scope="module")
+def oracle(boxes: None, lesson: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oracle]:
     """The oracle of a lesson, with its boxes."""
     release = load_release(release_path(lesson))
-    make_tree(release, tmp_path)
-    modules = ["autograder.notebook", "course_lib.viz", "course_lib.engine"]
-    with Zygote(tmp_path, modules) as zygote:
+    tree = tmp_path_factory.mktemp("tree")
+    make_tree(release, tree)
+    with Zygote(tree, imported_by(release)) as zygote:
         yield Oracle(release, zygote, b"a secret of the tests", Limits(), max_examples=FEW)
 
 
@@ -64,14 +82,35 @@ def judged(oracle: Oracle, lesson: str, sample: Sample) -> tuple[list[Verdict], 
     return list(verdicts), {item.grade_id: item.points for item in items}
 
 
-@pytest.mark.parametrize("lesson", WITH_SAMPLES)
+@each_lesson
+def test_the_setup_cell_runs_in_a_box_and_finds_no_check(oracle: Oracle, lesson: str) -> None:
+    cells = oracle.release.cells
+    setup = next(str(cell.source) for cell in cells if cell.cell_type == "code")
+    with oracle.zygote.box() as box:
+        assert box.run(setup, 60) is None
+        assert box.run(IN_THE_BOX, 60) is None
+        with box.taken("loaded") as subject:
+            assert subject is not None
+            outcome = subject.value()
+    assert isinstance(outcome, Returned)
+    assert "autograder.proxy.host" in outcome.value
+    imported = {line.split()[1] for line in setup.split("\n") if line.startswith("from autograder")}
+    checks = [name for name in outcome.value if name.startswith(NEVER_IN_THE_BOX)]
+    assert imported.issuperset(checks)
+    # The checkout has these modules too, and it has the checks.
+    assert all(
+        Path(file).is_relative_to(oracle.zygote._readable[0]) for file in outcome.value.values()
+    )
+
+
+@each_lesson
 def test_each_sample_earns_what_it_says(oracle: Oracle, lesson: str) -> None:
     for sample in samples(source_of(lesson)):
         verdicts, points = judged(oracle, lesson, sample)
         assert points == dict(sample.earns), (sample.student, verdicts)
 
 
-@pytest.mark.parametrize("lesson", ["07_kv_cache_block_management", "13_engine"])
+@pytest.mark.parametrize("lesson", ["07_kv_cache_block_management", "13_engine"], scope="module")
 def test_who_inherits_from_the_courses_class_and_adds_nothing_earns_nothing(
     oracle: Oracle, lesson: str
 ) -> None:
