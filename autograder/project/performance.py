@@ -11,11 +11,12 @@ from typing import Any
 from autograder.checks.race import Race, run_race
 from autograder.project.driver import Run, drive
 from autograder.project.equality import said
-from autograder.project.mixes import many, queue
+from autograder.project.mixes import bustle, many, queue
 from autograder.project.rubric import Costs, rubric
 from autograder.project.verdicts import ItemVerdict, nothing
 from autograder.proxy.subject import ITSELF, LocalSubject, Outcome, Raised, Subject
 from course_lib.engine.driven import answers_of, engine_of, serve_queue
+from course_lib.engine.lively import come_and_go, lively_engine
 
 PATIENCE = 60.0
 """Seconds that one run of an engine may take."""
@@ -29,6 +30,7 @@ the last digit, the order of a sum decides, and that of the requests in a batch 
 
 _QUEUE = "many requests wait"
 _SERVE = "requests are served"
+_BUSTLE = "clients come and go"
 
 
 def judged(
@@ -119,7 +121,7 @@ def timed(subject: Subject, trusted: Subject, seed: int) -> ItemVerdict:
     """
     costs = rubric().performance.time
     races: dict[str, Race] = {}
-    for name, play in ((_SERVE, _serve), (_QUEUE, _wait)):
+    for name, play in ((_SERVE, _serve), (_QUEUE, _wait), (_BUSTLE, _come_and_go)):
         races[name] = run_race(play, costs.shares, alike, subject, trusted, seed)
         if (problem := races[name].problem) is not None:
             return ItemVerdict(costs.id, costs.title, costs.points, 0.0, (said(problem),), _FIRST)
@@ -177,3 +179,12 @@ def _serve(subject: Subject, number: int) -> Sequence[Outcome]:
 def _wait(subject: Subject, number: int) -> Sequence[Outcome]:
     """Have a scheduler serve a long queue."""
     return [subject.apply(serve_queue, [ITSELF, queue(number), 1 + number % 1_000])]
+
+
+def _come_and_go(subject: Subject, number: int) -> Sequence[Outcome]:
+    """Have an engine serve clients who come and go, with a model that costs next to nothing."""
+    game = bustle(number)
+    made = subject.apply(lively_engine, [ITSELF, dict(game.options), list(game.successors)])
+    if isinstance(made, Raised):
+        return [made]
+    return [subject.apply(come_and_go, [made.value, game.as_data()])]
