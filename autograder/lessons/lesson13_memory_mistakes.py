@@ -231,24 +231,6 @@ class OneReportForAll(MemoryTracker):
         return said._replace(leaked=self._leaked)
 
 
-class TablesForEachOwner(MemoryTracker):
-    """Ask for all tables again for each owner."""
-
-    def by_owner(self) -> dict[str, int]:
-        """Return the bytes of each."""
-        return {
-            name: len(self.manager.block_tables()[name]) * self.bytes_per_block
-            for name in self.manager.block_tables()
-        }
-
-    @property
-    def in_use(self) -> int:
-        """Bytes of the blocks of all tables, each table taken out of all of them."""
-        names = self.by_owner()
-        held = {each.block_id for name in names for each in self.manager.block_tables()[name]}
-        return len(held) * self.bytes_per_block
-
-
 _CHANGES_LATER = (
     "What was said is a record of that moment, and somebody may keep it: each call returns a dict "
     "of its own."
@@ -280,12 +262,6 @@ TRACKER = (
     ),
     Misconception("one dict of owners for all times", _CHANGES_LATER, OneDictForAll),
     Misconception("one dict of leaks for all times", _CHANGES_LATER, OneReportForAll),
-    Misconception(
-        "all tables for each owner",
-        "`block_tables()` puts all tables together whenever it is called: ask once, and go through "
-        "what came.",
-        TablesForEachOwner,
-    ),
     Misconception(
         "what is held has leaked",
         "Requests that are live may hold blocks. A leak is what somebody holds who is not, or "

@@ -112,7 +112,7 @@ def _counted(costs: Costs, own: Run, reference: Run) -> ItemVerdict:
 
 
 def timed(subject: Subject, trusted: Subject, seed: int) -> ItemVerdict:
-    """Return the verdict on CPU time: the worse of two runs decides.
+    """Return the verdict on CPU time: the worst of three kinds of runs decides.
 
     Args:
         subject: The pieces of the engine.
@@ -121,12 +121,19 @@ def timed(subject: Subject, trusted: Subject, seed: int) -> ItemVerdict:
     """
     costs = rubric().performance.time
     races: dict[str, Race] = {}
+    evidence = []
     for name, play in ((_SERVE, _serve), (_QUEUE, _wait), (_BUSTLE, _come_and_go)):
-        races[name] = run_race(play, costs.shares, alike, subject, trusted, seed)
-        if (problem := races[name].problem) is not None:
-            return ItemVerdict(costs.id, costs.title, costs.points, 0.0, (said(problem),), _FIRST)
+        race = run_race(play, costs.shares, alike, subject, trusted, seed)
+        if race.problem is None:
+            races[name] = race
+            evidence.append(f"Where {name}: {race.says}")
+        elif name == _BUSTLE:
+            # How answers end, refusals and aborts have points of their own, which are lost there.
+            evidence.append(f"Where {name} it is not timed: {said(race.problem)}")
+        else:
+            nothing_timed = (said(race.problem),)
+            return ItemVerdict(costs.id, costs.title, costs.points, 0.0, nothing_timed, _FIRST)
     share = costs.shares.share(max(race.ratio for race in races.values()))
-    evidence = [f"Where {name}: {race.says}" for name, race in races.items()]
     return _verdict(costs, share, evidence)
 
 
