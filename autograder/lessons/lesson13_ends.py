@@ -112,6 +112,16 @@ def with_marks(life: Life) -> None:
     _pushed(life, ["a.c"], "abc, a.c")
 
 
+def one_of_many(life: Life) -> None:
+    """There are six stop strings, and the last one comes, or may come."""
+    _pushed(life, ["one", "two", "three", "four", "five", "six"], "a si", "x")
+
+
+def a_long_one(life: Life) -> None:
+    """A stop string of a whole sentence: nearly all of it has come, and its last letter has not."""
+    _pushed(life, ["the end of the answer."], "this is the end of", " the answer", ", or is it?")
+
+
 STOPPING = (
     over_two_pieces,
     it_was_none,
@@ -126,6 +136,8 @@ STOPPING = (
     with_blanks,
     with_capitals,
     with_marks,
+    one_of_many,
+    a_long_one,
 )
 
 

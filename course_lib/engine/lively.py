@@ -30,12 +30,14 @@ class Client(NamedTuple):
         max_tokens: Tokens of the answer.
         stop: Stop strings.
         leaves_after: The client goes away when the answer has so many tokens; 0 if it stays.
+        n: How many answers.
     """
 
     prompt: list[int]
     max_tokens: int
     stop: list[str]
     leaves_after: int = 0
+    n: int = 1
 
 
 class ChainModel:
@@ -124,7 +126,8 @@ def come_and_go(llm: LLM, clients: Sequence[Client | Sequence[Any]]) -> list[lis
         clients: The clients.
 
     Returns:
-        Of each client the tokens and the text that it saw last; nothing of who was refused.
+        Of each client the tokens and the text of each answer, as it saw them last; nothing of who
+        was refused.
 
     >>> llm = lively_engine({}, {"num_blocks": 9, "block_size": 4}, [2, 0, 1])
     >>> gone, refused = Client([0], 9, [], leaves_after=2), Client([0] * 50, 9, [])
@@ -135,7 +138,11 @@ def come_and_go(llm: LLM, clients: Sequence[Client | Sequence[Any]]) -> list[lis
     seen: list[list[Any]] = [[] for _ in known]
     for number, client in enumerate(known):
         params = SamplingParams(
-            temperature=0, max_tokens=client.max_tokens, stop=client.stop, ignore_eos=True
+            temperature=0,
+            max_tokens=client.max_tokens,
+            stop=client.stop,
+            n=client.n,
+            ignore_eos=True,
         )
         try:
             llm.add_request(str(number), client.prompt, params)
@@ -144,8 +151,7 @@ def come_and_go(llm: LLM, clients: Sequence[Client | Sequence[Any]]) -> list[lis
     while llm.has_unfinished_requests():
         for output in llm.step():
             number = int(output.request_id)
-            [answer] = output.outputs
-            seen[number] = [(list(answer.token_ids), answer.text)]
-            if len(answer.token_ids) == known[number].leaves_after:
+            seen[number] = [(list(each.token_ids), each.text) for each in output.outputs]
+            if len(output.outputs[0].token_ids) == known[number].leaves_after:
                 llm.abort_request(output.request_id)
     return seen

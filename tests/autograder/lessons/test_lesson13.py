@@ -15,7 +15,7 @@ from autograder.lessons.lesson13_flawed import FLAWED
 from autograder.lessons.lesson13_given import same_answer
 from autograder.proxy.subject import LocalSubject
 from course_lib.attention.paged import copy_blocks
-from course_lib.engine.answer import Answer, StopStrings
+from course_lib.engine.answer import Answer, StopStrings, overlap
 from course_lib.engine.core import EngineCore
 from course_lib.engine.executor import Executor, StepResult
 from course_lib.engine.memory_tracker import MemoryTracker
@@ -132,6 +132,31 @@ SLOW_TRACKERS = [LooksThroughAList, LooksThroughTheLive, AsksForAllTablesEachTim
 @pytest.mark.parametrize("answer", [LiveInLowerCase, LiveByFirstLetter, *SLOW_TRACKERS])
 def test_a_tracker_that_is_right_for_a_few_names_and_blocks_earns_nothing(answer):
     assert fraction("13.2", answer) == 0
+
+
+# 13.3a: however many stop strings there are, and however long one is
+
+
+def push_three(self, text):
+    named, self.strings = self.strings, self.strings[:3]
+    said = StopStrings.push(self, text)
+    self.strings = named
+    return said
+
+
+def push_with_short_overlaps(self, text):
+    whole = self.kept_back + text
+    said = StopStrings.push(self, text)
+    if self.found is None and len(self.kept_back) > 8:
+        begun = (overlap(self.kept_back[-8:], each) for each in self.strings)
+        end = len(whole) - max(begun, default=0)
+        said, self.kept_back = whole[:end], whole[end:]
+    return said
+
+
+@pytest.mark.parametrize("push", [push_three, push_with_short_overlaps])
+def test_stop_strings_may_be_many_and_long(push):
+    assert fraction("13.3a", push) == 0
 
 
 # 13.3: what is long takes no longer for each letter, or each token
