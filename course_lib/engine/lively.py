@@ -106,7 +106,8 @@ def lively_engine(
         successors: The token that comes behind each, by token.
 
     >>> llm = lively_engine({}, {"num_blocks": 9}, [2, 0, 1])
-    >>> llm.generate([[0]], SamplingParams(max_tokens=3), use_tqdm=False)[0].outputs[0].token_ids
+    >>> params = SamplingParams(temperature=0, max_tokens=3, ignore_eos=True)
+    >>> llm.generate([[0]], params, use_tqdm=False)[0].outputs[0].token_ids
     [2, 1, 0]
     """
     llm = engine_of(pieces, options)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from course_lib.engine.memory_tracker import MemoryTracker
+from course_lib.kv_cache.manager import RequestBlocks
 
 
 def take(tracker: MemoryTracker, name: str, tokens: Sequence[int]) -> list[int]:
@@ -33,7 +34,8 @@ def seat_many(tracker: MemoryTracker, num_requests: int) -> int:
     """
     manager = tracker.manager
     for number, block in enumerate(manager.block_pool.get_new_blocks(num_requests)):
-        manager.request_blocks[f"r{number}"] = [block]
+        name = f"r{number}"
+        manager.request_blocks[name] = RequestBlocks(_request(name, []), [block])
     return tracker.in_use
 
 
