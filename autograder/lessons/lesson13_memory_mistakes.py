@@ -231,11 +231,6 @@ class OneReportForAll(MemoryTracker):
         return said._replace(leaked=self._leaked)
 
 
-_CHANGES_LATER = (
-    "What was said is a record of that moment, and somebody may keep it: each call returns a dict "
-    "of its own."
-)
-
 TRACKER = (
     Misconception(
         "adds up the tables",
@@ -260,8 +255,18 @@ TRACKER = (
         "whatever is in use.",
         MarkBeginsInUse,
     ),
-    Misconception("one dict of owners for all times", _CHANGES_LATER, OneDictForAll),
-    Misconception("one dict of leaks for all times", _CHANGES_LATER, OneReportForAll),
+    Misconception(
+        "one dict of owners for all times",
+        "Whoever keeps what `by_owner` returned keeps a record of that moment: each call returns a "
+        "dict of its own.",
+        OneDictForAll,
+    ),
+    Misconception(
+        "one dict of leaks for all times",
+        "A report says how the memory stood when it was made: `leaked` of an earlier one must not "
+        "change with the next.",
+        OneReportForAll,
+    ),
     Misconception(
         "what is held has leaked",
         "Requests that are live may hold blocks. A leak is what somebody holds who is not, or "
