@@ -137,7 +137,10 @@ class Bustle:
 
     def as_data(self) -> list[tuple[list[int], int, list[str], int, int]]:
         """Return the clients as plain data."""
-        return [tuple(each) for each in self.clients]
+        return [
+            (each.prompt, each.max_tokens, each.stop, each.leaves_after, each.n)
+            for each in self.clients
+        ]
 
 
 def bustle(seed: int) -> Bustle:
