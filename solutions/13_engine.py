@@ -485,7 +485,9 @@ assert right == {
 # ## 11. What it costs
 #
 # A driver serves a mix of requests with your engine and with the library's, and counts: blocks handed out, bytes of KV written,
-# model calls, tokens computed per token delivered. Only then it takes CPU time, as a ratio, in turns. The model and its attention
+# model calls, tokens computed per token delivered. Only then it takes CPU time, as a ratio, in turns: where requests are served,
+# where many wait, and where clients come and go. There the model costs next to nothing, and what your answers, refusals, aborts and
+# a tracker that looks at each plan cost shows. The worst of the three decides. Model and attention
 # are the library's in both: operations that you wrote in lessons 2, 3 and 8 are not timed. Bands are wide, and published in
 # `grading/rubric.toml`. Nothing is earned by an engine whose tokens are wrong. Usually this is `my_engine`; if you have a faster
 # version of a piece, under the same name, hand in that one.

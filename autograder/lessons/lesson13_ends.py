@@ -97,6 +97,31 @@ def earlier_in_the_text(life: Life) -> None:
     _pushed(life, ["late", "soon"], "a soon and a late one")
 
 
+def with_blanks(life: Life) -> None:
+    """A blank or the end of a line belongs to a stop string."""
+    _pushed(life, [" b\n"], "ab", " b", "\nc")
+
+
+def with_capitals(life: Life) -> None:
+    """A capital is another letter."""
+    _pushed(life, ["END"], "the end, the END")
+
+
+def with_marks(life: Life) -> None:
+    """A full stop is a full stop."""
+    _pushed(life, ["a.c"], "abc, a.c")
+
+
+def one_of_many(life: Life) -> None:
+    """There are six stop strings, and the last one comes, or may come."""
+    _pushed(life, ["one", "two", "three", "four", "five", "six"], "a si", "x")
+
+
+def a_long_one(life: Life) -> None:
+    """A stop string of a whole sentence: nearly all of it has come, and its last letter has not."""
+    _pushed(life, ["the end of the answer."], "this is the end of", " the answer", ", or is it?")
+
+
 STOPPING = (
     over_two_pieces,
     it_was_none,
@@ -108,6 +133,11 @@ STOPPING = (
     both_wait,
     without_any,
     earlier_in_the_text,
+    with_blanks,
+    with_capitals,
+    with_marks,
+    one_of_many,
+    a_long_one,
 )
 
 

@@ -14,8 +14,10 @@ from course_lib.engine.watch.holders import (
     give_back,
     leaked_beside,
     lose,
+    mark_of_another,
+    said_before_and_after,
+    seat_many,
     take,
-    take_many,
 )
 from course_lib.kv_cache.manager import KVCacheManager
 
@@ -470,6 +472,20 @@ def both_are_forgotten(life: Life) -> None:
     _told(life, [])
 
 
+def looked_at_late(life: Life) -> None:
+    """Somebody holds blocks before there is a tracker: nobody has observed them yet."""
+    _tracker(life)
+    life.apply(take, "a", [1, 2, 3])
+    life.apply(mark_of_another)
+
+
+def what_was_said(life: Life) -> None:
+    """What a tracker has said does not change when it is asked again."""
+    _tracker(life)
+    life.apply(take, "a", [1, 2, 3])
+    life.apply(said_before_and_after, "b", [4, 5])
+
+
 TRACKING = (
     one_holds,
     other_bytes,
@@ -485,20 +501,23 @@ TRACKING = (
     live_without_blocks,
     named_like_another,
     both_are_forgotten,
+    looked_at_late,
+    what_was_said,
 )
 
 
 def many_hold(life: Life) -> None:
-    """Two thousand requests hold ten blocks each, and a third of them are live."""
+    """Twenty thousand requests hold a block each, and a third of them are live."""
     life.create(Make(KVCacheManager, 20_001, 2), BLOCK_BYTES)
-    life.apply(take_many, 2_000, 10)
+    life.apply(seat_many, 20_000)
     life.do("observe")
-    life.do("report", [f"r{number}" for number in range(0, 2_000, 3)], reads=MemoryReport._fields)
+    life.do("report", [f"r{number}" for number in range(0, 20_000, 3)], reads=MemoryReport._fields)
 
 
 MANY_HOLD = LargeLife(
     many_hold,
-    "2,000 requests that hold 10 blocks each",
+    "20,000 requests that hold a block each",
     slow="A search for each block or each request (`in` or `count` on a list, every table beside "
-    "every other) takes longer the more there are: a set, or a dict that counts, knows it at once",
+    "every other), or asking for all tables again for each of them, takes longer the more there "
+    "are: a set, or a dict that counts, knows it at once",
 )

@@ -194,6 +194,43 @@ class NobodyByClaims(MemoryTracker):
         return said
 
 
+class MarkBeginsInUse(MemoryTracker):
+    """Begin the mark with what is in use."""
+
+    def __init__(self, manager: KVCacheManager, bytes_per_block: int) -> None:
+        super().__init__(manager, bytes_per_block)
+        self.high_water = self.in_use
+
+
+class OneDictForAll(MemoryTracker):
+    """Hand the same dict out each time, with other bytes in it."""
+
+    def __init__(self, manager: KVCacheManager, bytes_per_block: int) -> None:
+        super().__init__(manager, bytes_per_block)
+        self._owners: dict[str, int] = {}
+
+    def by_owner(self) -> dict[str, int]:
+        """Return the dict of all times, filled anew."""
+        self._owners.clear()
+        self._owners.update(super().by_owner())
+        return self._owners
+
+
+class OneReportForAll(MemoryTracker):
+    """Hand the same dict of leaks out with each report."""
+
+    def __init__(self, manager: KVCacheManager, bytes_per_block: int) -> None:
+        super().__init__(manager, bytes_per_block)
+        self._leaked: dict[str, int] = {}
+
+    def report(self, live: Iterable[str]) -> MemoryReport:
+        """Report in the dict of all times."""
+        said = super().report(live)
+        self._leaked.clear()
+        self._leaked.update(said.leaked)
+        return said._replace(leaked=self._leaked)
+
+
 TRACKER = (
     Misconception(
         "adds up the tables",
@@ -211,6 +248,24 @@ TRACKER = (
         "a mark that falls",
         "The high-water mark is the most that ever was in use: it stays when the water goes.",
         MarkFalls,
+    ),
+    Misconception(
+        "a mark that nobody observed",
+        "The mark is the most that was in use whenever `observe` was called: until then it is 0, "
+        "whatever is in use.",
+        MarkBeginsInUse,
+    ),
+    Misconception(
+        "one dict of owners for all times",
+        "Whoever keeps what `by_owner` returned keeps a record of that moment: each call returns a "
+        "dict of its own.",
+        OneDictForAll,
+    ),
+    Misconception(
+        "one dict of leaks for all times",
+        "A report says how the memory stood when it was made: `leaked` of an earlier one must not "
+        "change with the next.",
+        OneReportForAll,
     ),
     Misconception(
         "what is held has leaked",

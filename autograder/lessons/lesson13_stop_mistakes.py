@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from autograder.checks.finding import Misconception
 from course_lib.engine.answer import StopStrings, overlap
 
@@ -134,7 +136,61 @@ def keeps_it_behind_the_end(self: StopStrings, text: str) -> str:
     return said
 
 
+def strips_the_strings(self: StopStrings, text: str) -> str:
+    """Look for the stop strings without the blanks around them."""
+    named, self.strings = self.strings, tuple(each.strip() or each for each in self.strings)
+    said = StopStrings.push(self, text)
+    if self.found is not None:
+        self.found = next(each for each in named if self.found in (each, each.strip()))
+    self.strings = named
+    return said
+
+
+def whatever_the_case(self: StopStrings, text: str) -> str:
+    """Take a capital for the small letter."""
+    if self.found is not None:
+        return ""
+    whole = self.kept_back + text
+    places = [(whole.lower().find(each.lower()), each) for each in self.strings]
+    complete = [place for place in places if place[0] >= 0]
+    if not complete:
+        return StopStrings.push(self, text)
+    end, self.found = min(complete, key=lambda place: place[0] + len(place[1]))
+    self.kept_back = ""
+    return whole[:end]
+
+
+def as_a_pattern(self: StopStrings, text: str) -> str:
+    """Take a stop string for a regular expression."""
+    if self.found is not None:
+        return ""
+    whole = self.kept_back + text
+    places = [(re.search(each, whole), each) for each in self.strings]
+    complete = [(place, each) for place, each in places if place is not None]
+    if not complete:
+        return StopStrings.push(self, text)
+    place, self.found = min(complete, key=lambda pair: pair[0].end())
+    self.kept_back = ""
+    return whole[: place.start()]
+
+
 PUSH = (
+    Misconception(
+        "blanks around a stop string",
+        "A blank or the end of a line is a letter of a stop string like any other: without it the "
+        "answer ends where nobody asked for it.",
+        strips_the_strings,
+    ),
+    Misconception(
+        "capitals and small letters",
+        "A stop string is compared letter by letter: a capital is another letter.",
+        whatever_the_case,
+    ),
+    Misconception(
+        "a stop string as a pattern",
+        "A stop string is text, not a regular expression: a full stop in it stands for itself.",
+        as_a_pattern,
+    ),
     Misconception(
         "keeps nothing back",
         "A stop string may come in two pieces. What could be its beginning must wait, or the user "

@@ -123,6 +123,8 @@ def unnamed(part: str, source: str) -> list[str]:
         ]
         if _returns(node) and not re.search(r"\b(return|yield)", text, re.IGNORECASE):
             problems.append(f"{where} what it returns")
+        elif untrue := _untrue_of_results(node, text):
+            problems.append(f"{part}, line {node.lineno}: {node.name} {untrue}")
     units = rubric().documentation.units[part]
     if not problems and not any(unit in texts.lower() for unit in units):
         problems.append(f"{part} does not speak of {' or '.join(units)}s: which is counted?")
@@ -181,6 +183,8 @@ def examples_of(subject: Subject, piece: Piece) -> Shown:
     own_name = piece.name.rpartition(".")[2]
     if not any(_names(example.source, own_name) for example in wanted):
         return Shown(len(wanted), f"no example uses {own_name}")
+    if not any(_calls(example.source, own_name) for example in wanted):
+        return Shown(len(wanted), f"its examples name {own_name}, and none calls it")
     ran = subject.examples(piece.ref)
     printed = _printed(ran.value) if isinstance(ran, Returned) else []
     for number, example in enumerate(wanted):
@@ -276,6 +280,75 @@ def _returns(node: _Documented) -> bool:
     return not is_property and any(
         not (isinstance(each, ast.Constant) and each.value is None) for each in values
     )
+
+
+def _untrue_of_results(node: _Documented, text: str) -> str:
+    r"""Say whether a docstring has a section of results that what is returned contradicts.
+
+    >>> f = ast.parse("def f():\n    return ''").body[0]
+    >>> _untrue_of_results(f, "Do it.\n\nReturns:\n    None; it is printed.")
+    'returns something, and its docstring says that it returns nothing'
+    >>> _untrue_of_results(f, "Do it.\n\nReturns:\n    Nothing if it fits, else a text.")
+    ''
+    """
+    section = re.search(r"^(?:Returns?:|:returns?:)\s*(.*)", text, re.MULTILINE)
+    if section is None or isinstance(node, ast.ClassDef):
+        return ""
+    says_nothing = re.match(r"`*(?:None|Nothing)`*\s*(?:[.;:,(]|$)", section[1], re.IGNORECASE)
+    if not _returns(node):
+        is_property = bool(node.decorator_list)
+        is_left_open = says_nothing or is_property or _yields(node) or not section[1].strip()
+        return "" if is_left_open else "returns nothing, and its docstring says what it returns"
+    if says_nothing and not _may_return_none(node):
+        return "returns something, and its docstring says that it returns nothing"
+    return ""
+
+
+def _yields(node: _Documented) -> bool:
+    return any(isinstance(each, ast.Yield | ast.YieldFrom) for each in _own_nodes(node))
+
+
+def _may_return_none(node: _Documented) -> bool:
+    """Say whether a function that returns something has a place where that may be None."""
+    returned = [each.value for each in _own_nodes(node) if isinstance(each, ast.Return)]
+    return any(
+        each is None
+        or any(isinstance(part, ast.Constant) and part.value is None for part in ast.walk(each))
+        for each in returned
+    )
+
+
+_CALLERS = {"map", "starmap", "partial", "reduce", "filter"}
+
+
+def _calls(example: str, name: str) -> bool:
+    """Say whether an example calls something, or has it called; its bare name shows nothing.
+
+    >>> _calls("stop.push('an E')", "push"), _calls("list(map(stop.push, 'END'))", "push")
+    (True, True)
+    >>> _calls("callable(push)", "push"), _calls("MemoryTracker.__name__", "MemoryTracker")
+    (False, False)
+    """
+
+    def is_it(node: ast.AST) -> bool:
+        return name in (getattr(node, "id", ""), getattr(node, "attr", ""))
+
+    try:
+        nodes = list(ast.walk(ast.parse(example)))
+    except SyntaxError:
+        return True
+    calls = [each for each in nodes if isinstance(each, ast.Call)]
+    handed_on = (
+        argument
+        for call in calls
+        if {getattr(call.func, "id", ""), getattr(call.func, "attr", "")} & _CALLERS
+        for argument in call.args
+    )
+    renamed = (each.value for each in nodes if isinstance(each, ast.Assign))
+    imported = any(
+        each.name == name for each in nodes if isinstance(each, ast.alias) and each.asname
+    )
+    return imported or any(map(is_it, (*(call.func for call in calls), *handed_on, *renamed)))
 
 
 def _own_nodes(node: ast.AST) -> Iterator[ast.AST]:

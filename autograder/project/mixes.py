@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from course_lib.engine.driven import DrivenRequest
+from course_lib.engine.lively import Client
 
 _FIRST_TOKEN, _END_OF_TOKENS = 8, 2048
 """course-tiny's tokens, but for those with a meaning of their own."""
@@ -17,6 +18,12 @@ _MANY = 24
 
 _QUEUE = 3_000
 """Requests that wait at once: with so many, what grows with the square of them shows."""
+
+_CLIENTS = 48
+"""Clients who come and go: about 50 steps, a tenth of a second, of which the model takes little."""
+
+_STOPS = (" the end.", "ing END"), (" s", " the end."), ("ed", "ing")
+"""Stop strings of which none comes, or one that may; all of them begin like what is often said."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,62 @@ def tight(seed: int) -> tuple[Mix, ...]:
         ),
         Mix("victims swapped out", tuple(requests), swapping),
     )
+
+
+@dataclass(frozen=True)
+class Bustle:
+    """Clients who come and go, and the engine that they come to.
+
+    Attributes:
+        clients: The clients.
+        successors: What the model says behind each token, by token.
+        options: Options of ``LLM``.
+    """
+
+    clients: tuple[Client, ...]
+    successors: tuple[int, ...]
+    options: Mapping[str, Any]
+
+    def as_data(self) -> list[tuple[list[int], int, list[str], int, int]]:
+        """Return the clients as plain data."""
+        return [
+            (each.prompt, each.max_tokens, each.stop, each.leaves_after, each.n)
+            for each in self.clients
+        ]
+
+
+def bustle(seed: int) -> Bustle:
+    """Return 48 clients, of whom a quarter goes away and an eighth asks for what never fits.
+
+    Another eighth asks for two answers.
+
+    >>> sum(client.leaves_after > 0 for client in bustle(1).clients)
+    12
+    >>> sum(len(client.prompt) > bustle(1).options["max_model_len"] for client in bustle(1).clients)
+    6
+    """
+    draw = random.Random(f"bustle {seed}")
+    behind = list(range(_FIRST_TOKEN, _END_OF_TOKENS))
+    draw.shuffle(behind)
+    longest = 96
+    clients = [
+        Client(
+            _tokens(draw, longest + 1 if number % 8 == 3 else draw.randint(4, 20)),
+            draw.randint(20, 40),
+            list(_STOPS[number % len(_STOPS)]),
+            draw.randint(6, 12) if number % 4 == 1 else 0,
+            2 if number % 8 == 0 else 1,
+        )
+        for number in range(_CLIENTS)
+    ]
+    options = {
+        "num_blocks": 201,
+        "block_size": 8,
+        "max_num_batched_tokens": 64,
+        "max_num_seqs": 16,
+        "max_model_len": longest,
+    }
+    return Bustle(tuple(clients), (*behind[:_FIRST_TOKEN], *behind), options)
 
 
 def queue(seed: int) -> list[int]:

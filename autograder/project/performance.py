@@ -11,11 +11,12 @@ from typing import Any
 from autograder.checks.race import Race, run_race
 from autograder.project.driver import Run, drive
 from autograder.project.equality import said
-from autograder.project.mixes import many, queue
+from autograder.project.mixes import bustle, many, queue
 from autograder.project.rubric import Costs, rubric
 from autograder.project.verdicts import ItemVerdict, nothing
 from autograder.proxy.subject import ITSELF, LocalSubject, Outcome, Raised, Subject
 from course_lib.engine.driven import answers_of, engine_of, serve_queue
+from course_lib.engine.lively import come_and_go, lively_engine
 
 PATIENCE = 60.0
 """Seconds that one run of an engine may take."""
@@ -29,6 +30,7 @@ the last digit, the order of a sum decides, and that of the requests in a batch 
 
 _QUEUE = "many requests wait"
 _SERVE = "requests are served"
+_BUSTLE = "clients come and go"
 
 
 def judged(
@@ -110,7 +112,7 @@ def _counted(costs: Costs, own: Run, reference: Run) -> ItemVerdict:
 
 
 def timed(subject: Subject, trusted: Subject, seed: int) -> ItemVerdict:
-    """Return the verdict on CPU time: the worse of two runs decides.
+    """Return the verdict on CPU time: the worst of three kinds of runs decides.
 
     Args:
         subject: The pieces of the engine.
@@ -119,12 +121,19 @@ def timed(subject: Subject, trusted: Subject, seed: int) -> ItemVerdict:
     """
     costs = rubric().performance.time
     races: dict[str, Race] = {}
-    for name, play in ((_SERVE, _serve), (_QUEUE, _wait)):
-        races[name] = run_race(play, costs.shares, alike, subject, trusted, seed)
-        if (problem := races[name].problem) is not None:
-            return ItemVerdict(costs.id, costs.title, costs.points, 0.0, (said(problem),), _FIRST)
+    evidence = []
+    for name, play in ((_SERVE, _serve), (_QUEUE, _wait), (_BUSTLE, _come_and_go)):
+        race = run_race(play, costs.shares, alike, subject, trusted, seed)
+        if race.problem is None:
+            races[name] = race
+            evidence.append(f"Where {name}: {race.says}")
+        elif name == _BUSTLE:
+            # How answers end, refusals and aborts have points of their own, which are lost there.
+            evidence.append(f"Where {name} it is not timed: {said(race.problem)}")
+        else:
+            nothing_timed = (said(race.problem),)
+            return ItemVerdict(costs.id, costs.title, costs.points, 0.0, nothing_timed, _FIRST)
     share = costs.shares.share(max(race.ratio for race in races.values()))
-    evidence = [f"Where {name}: {race.says}" for name, race in races.items()]
     return _verdict(costs, share, evidence)
 
 
@@ -177,3 +186,12 @@ def _serve(subject: Subject, number: int) -> Sequence[Outcome]:
 def _wait(subject: Subject, number: int) -> Sequence[Outcome]:
     """Have a scheduler serve a long queue."""
     return [subject.apply(serve_queue, [ITSELF, queue(number), 1 + number % 1_000])]
+
+
+def _come_and_go(subject: Subject, number: int) -> Sequence[Outcome]:
+    """Have an engine serve clients who come and go, with a model that costs next to nothing."""
+    game = bustle(number)
+    made = subject.apply(lively_engine, [ITSELF, dict(game.options), list(game.successors)])
+    if isinstance(made, Raised):
+        return [made]
+    return [subject.apply(come_and_go, [made.value, game.as_data()])]

@@ -1,17 +1,27 @@
-"""How long a thread slept that had work to do: it waited for somebody, and no CPU time shows it."""
+"""What a thread had done elsewhere: it slept while somebody worked for it, or others worked beside.
+
+Its own CPU time shows neither.
+"""
 
 from __future__ import annotations
 
+import resource
+import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 THREAD = Path("/proc/thread-self")
+_TASKS = Path("/proc/self/task")
 
 _NANOSECONDS = 1e9
 _ASLEEP, _SHARE_ASLEEP = 20e-3, 0.25
 """Seconds, and the share of a call, for which an answer may sleep: a page has to be read, or the
 machine is a virtual one that the host does not let run."""
+_BESIDE = 20e-3
+"""Seconds that other threads may work beside a call: those of a notebook hear of messages."""
 
 
 class Awake(NamedTuple):
@@ -20,15 +30,43 @@ class Awake(NamedTuple):
     Attributes:
         ready: Seconds for which it has worked, or waited for a processor; 0 where no kernel counts.
         at: The time.
+        beside: CPU seconds of the other threads that Python knows of, by id. Those with which a
+            library computes are not among them: one of its calls may well use several.
+        children: CPU seconds of the processes that it started and waited for.
     """
 
     ready: float
     at: float
+    beside: Mapping[int, float] = MappingProxyType({})
+    children: float = 0.0
 
 
 def awake_now() -> Awake:
     """Return what this thread has done so far."""
-    return Awake(sum(scheduled(THREAD)), time.monotonic())
+    others = {each.native_id for each in threading.enumerate()} - {None, threading.get_native_id()}
+    beside = {each: scheduled(_TASKS / str(each))[0] for each in others if each is not None}
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    children = spent.ru_utime + spent.ru_stime
+    return Awake(sum(scheduled(THREAD)), time.monotonic(), beside, children)
+
+
+def had_done_between(began: Awake, ended: Awake) -> float:
+    """Return what this thread had done by others, in seconds: by other threads, and by processes.
+
+    Either somebody worked, or it waited for somebody of whom no more is known.
+
+    >>> began = Awake(1.0, 50.0, {7: 3.0})
+    >>> had_done_between(began, Awake(1.5, 50.6, {7: 3.01}))
+    0.0
+    >>> round(had_done_between(began, Awake(1.5, 50.6, {7: 3.3, 8: 0.1}, children=0.1)), 3)
+    0.48
+    >>> round(had_done_between(began, Awake(1.1, 51.0)), 3)
+    0.63
+    """
+    worked = sum(each - began.beside.get(name, 0.0) for name, each in ended.beside.items())
+    beside = max(0.0, worked - _BESIDE)
+    children = max(0.0, ended.children - began.children)
+    return max(slept_between(began, ended), beside + children)
 
 
 def slept_between(began: Awake, ended: Awake) -> float:

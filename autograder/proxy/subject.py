@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from autograder.proxy.asleep import awake_now, slept_between
+from autograder.proxy.asleep import awake_now, had_done_between
 from autograder.proxy.host import UNUSABLE, Host, described
 from autograder.proxy.names import name_of
 from autograder.proxy.recipes import Callback, Make
@@ -370,10 +370,10 @@ class LocalSubject(Subject):
 
     @contextlib.contextmanager
     def timed(self) -> Iterator[None]:
-        """Let the CPU time of each call in this block count, and that for which it sleeps.
+        """Let the CPU time of each call in this block count, and what it has others do.
 
-        Who sleeps waits for somebody who works for it, as in the sealed grader. Where no kernel
-        tells it, the CPU time alone counts.
+        Other threads and the processes that it starts count, as in the sealed grader, and so does
+        sleep: who sleeps waits for somebody. Where no kernel tells of sleep, the others count.
         """
         self._is_timed = True
         try:
@@ -389,7 +389,7 @@ class LocalSubject(Subject):
             return UNREADABLE
         if began is None:
             return outcome
-        seconds = outcome.fate.seconds + slept_between(began, awake_now())
+        seconds = outcome.fate.seconds + had_done_between(began, awake_now())
         return replace(outcome, fate=replace(outcome.fate, seconds=seconds))
 
     def _ask(self, request: dict[str, Any], lent: Sequence[Callback]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from course_lib.engine.memory_tracker import MemoryTracker
+from course_lib.kv_cache.manager import RequestBlocks
 
 
 def take(tracker: MemoryTracker, name: str, tokens: Sequence[int]) -> list[int]:
@@ -23,18 +24,36 @@ def take(tracker: MemoryTracker, name: str, tokens: Sequence[int]) -> list[int]:
     return manager.get_block_ids(name)
 
 
-def take_many(tracker: MemoryTracker, num_requests: int, num_blocks: int) -> int:
-    """Let requests hold blocks of their own, as many each; return how many bytes are in use then.
+def seat_many(tracker: MemoryTracker, num_requests: int) -> int:
+    """Let many requests hold a block each, all at once; return how many bytes are in use then.
 
     >>> from course_lib.kv_cache.manager import KVCacheManager
     >>> tracker = MemoryTracker(KVCacheManager(num_blocks=9, block_size=2), bytes_per_block=10)
-    >>> take_many(tracker, num_requests=2, num_blocks=3)
+    >>> seat_many(tracker, num_requests=6)
     60
     """
-    for number in range(num_requests):
-        length = num_blocks * tracker.manager.block_size
-        take(tracker, f"r{number}", range(number * length, (number + 1) * length))
+    manager = tracker.manager
+    for number, block in enumerate(manager.block_pool.get_new_blocks(num_requests)):
+        name = f"r{number}"
+        manager.request_blocks[name] = RequestBlocks(_request(name, []), [block])
     return tracker.in_use
+
+
+def mark_of_another(tracker: MemoryTracker) -> int:
+    """Return the mark of a tracker that has just been made, and has observed nothing yet."""
+    return type(tracker)(tracker.manager, tracker.bytes_per_block).high_water
+
+
+def said_before_and_after(
+    tracker: MemoryTracker, name: str, tokens: Sequence[int]
+) -> list[dict[str, int]]:
+    """Let a request come; return what was said of owners and of leaks before it and behind it.
+
+    All of it is read in the end: what was said is not to change.
+    """
+    before = tracker.by_owner(), tracker.report([]).leaked
+    take(tracker, name, tokens)
+    return [*before, tracker.by_owner(), tracker.report([]).leaked]
 
 
 def give_back(tracker: MemoryTracker, name: str) -> None:

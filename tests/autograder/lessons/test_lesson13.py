@@ -15,7 +15,7 @@ from autograder.lessons.lesson13_flawed import FLAWED
 from autograder.lessons.lesson13_given import same_answer
 from autograder.proxy.subject import LocalSubject
 from course_lib.attention.paged import copy_blocks
-from course_lib.engine.answer import Answer, StopStrings
+from course_lib.engine.answer import Answer, StopStrings, overlap
 from course_lib.engine.core import EngineCore
 from course_lib.engine.executor import Executor, StepResult
 from course_lib.engine.memory_tracker import MemoryTracker
@@ -108,9 +108,55 @@ class LooksThroughAList(MemoryTracker):
         return len(seen) * self.bytes_per_block
 
 
-@pytest.mark.parametrize("answer", [LiveInLowerCase, LiveByFirstLetter, LooksThroughAList])
+class LooksThroughTheLive(MemoryTracker):
+    def report(self, live):
+        said, names = super().report([]), list(live)
+        return said._replace(leaked={k: v for k, v in said.leaked.items() if k not in names})
+
+
+class AsksForAllTablesEachTime(MemoryTracker):
+    def by_owner(self):
+        names = self.manager.block_tables()
+        return {k: len(self.manager.block_tables()[k]) * self.bytes_per_block for k in names}
+
+    @property
+    def in_use(self):
+        names = self.manager.block_tables()
+        held = {each.block_id for name in names for each in self.manager.block_tables()[name]}
+        return len(held) * self.bytes_per_block
+
+
+SLOW_TRACKERS = [LooksThroughAList, LooksThroughTheLive, AsksForAllTablesEachTime]
+
+
+@pytest.mark.parametrize("answer", [LiveInLowerCase, LiveByFirstLetter, *SLOW_TRACKERS])
 def test_a_tracker_that_is_right_for_a_few_names_and_blocks_earns_nothing(answer):
     assert fraction("13.2", answer) == 0
+
+
+# 13.3a: however many stop strings there are, and however long one is
+
+
+def push_three(self, text):
+    named, self.strings = self.strings, self.strings[:3]
+    said = StopStrings.push(self, text)
+    self.strings = named
+    return said
+
+
+def push_with_short_overlaps(self, text):
+    whole = self.kept_back + text
+    said = StopStrings.push(self, text)
+    if self.found is None and len(self.kept_back) > 8:
+        begun = (overlap(self.kept_back[-8:], each) for each in self.strings)
+        end = len(whole) - max(begun, default=0)
+        said, self.kept_back = whole[:end], whole[end:]
+    return said
+
+
+@pytest.mark.parametrize("push", [push_three, push_with_short_overlaps])
+def test_stop_strings_may_be_many_and_long(push):
+    assert fraction("13.3a", push) == 0
 
 
 # 13.3: what is long takes no longer for each letter, or each token

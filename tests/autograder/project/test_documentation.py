@@ -136,6 +136,63 @@ def test_an_example_that_does_not_use_its_part_shows_nothing():
     assert verdict["examples"].earned == pytest.approx(1.5 / 4)
 
 
+@pytest.mark.parametrize("example", ["callable(append)", "append.__name__", "append is append"])
+def test_an_example_that_names_its_part_and_does_not_call_it_shows_nothing(example):
+    printed = "'append'" if "__name__" in example else "True"
+    named = RUNS.replace("push(None, 7)\n    7", f"{example}\n    {printed}")
+    verdict = judged(StopStrings__push=RUNS, Answer__append=named.replace("push", "append"))
+    says = "Answer.append: its examples name append, and none calls it."
+    assert verdict["examples"].evidence[1] == says
+    assert verdict["examples"].earned == pytest.approx(1.5 / 4)
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        "list(map(append, [0, 0], [7, 8]))[0]",
+        "take = append; take(None, 7)",
+        "dict(found=append(None, 7))['found']",
+    ],
+)
+def test_an_example_may_have_its_part_called(example):
+    called = RUNS.replace("push(None, 7)", example).replace("push", "append")
+    assert judged(StopStrings__push=RUNS, Answer__append=called)["examples"].is_whole
+
+
+def returning(text, returned):
+    return f"def append(self, token):\n    {text!r}\n    return {returned}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "returned", "says"),
+    [
+        ("A token.\n\nReturns:\n    None; letters never come back.", "''", "it returns nothing"),
+        ("A token.\n\nReturns:\n    Nothing.", "self.text", "it returns nothing"),
+        ("A token.\n\n:returns: None", "[token]", "it returns nothing"),
+        ("A token.\n\nReturns:\n    The text so far.", "None", "append returns nothing"),
+        ("A token.\n\n:return: the text so far", "", "append returns nothing"),
+    ],
+)
+def test_what_is_said_of_results_is_held_against_what_is_returned(text, returned, says):
+    [problem] = unnamed("Answer.append", returning(text, returned))
+    assert says in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "returned"),
+    [
+        ("A token.\n\nReturns:\n    Nothing if it fits, else a sentence.", "''"),
+        ("A token.\n\nReturns:\n    None, or the text.", "self.text or None"),
+        ("A token.\n\nReturns:\n    None where it is over; then:\n    a text.", "self.text"),
+        ("A token.\n\nReturns:\n    None.", ""),
+        ("A token.\n\nReturns:\n    Nothing, it changes the answer.", "None"),
+        ("A token, of which nothing is returned but its text.", "self.text"),
+    ],
+)
+def test_what_is_said_of_results_and_true_costs_nothing(text, returned):
+    assert unnamed("Answer.append", returning(text, returned)) == []
+
+
 def test_a_docstring_of_two_parts_says_nothing_of_either():
     same = judged(StopStrings__push=RUNS, Answer__append=RUNS.replace("def push", "def append"))
     assert same["says"].earned == 0

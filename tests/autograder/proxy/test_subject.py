@@ -2,6 +2,7 @@
 
 import gc
 import os
+import queue
 import resource
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from autograder.proxy import time_limit
+from autograder.proxy import asleep, time_limit
 from autograder.proxy.asleep import THREAD, scheduled
 from autograder.proxy.subject import LocalSubject, Raised, Returned, SubjectGoneError
 from autograder.proxy.wire import Ref, WireError
@@ -702,6 +703,57 @@ def test_who_waits_by_whatever_name_is_charged_for_it_where_time_counts(wait):
     with subject.timed():
         assert subject.call(()).fate.seconds > 0.1
     assert subject.call(()).fate.seconds < 0.1
+
+
+def spin(seconds):
+    ends = time.thread_time() + seconds
+    while time.thread_time() < ends:
+        pass
+
+
+def test_what_another_thread_works_beside_a_call_is_charged():
+    """Nobody waits for it, so there is no sleep either."""
+    if scheduled(THREAD) == (0.0, 0.0):
+        pytest.skip("this kernel does not count what a thread has worked")
+    jobs = queue.SimpleQueue()
+
+    def work():
+        while (seconds := jobs.get()) is not None:
+            spin(seconds)
+
+    def give():
+        jobs.put(0.2)
+        spin(0.3)
+
+    other = threading.Thread(target=work)
+    other.start()
+    try:
+        subject = LocalSubject(give)
+        with subject.timed():
+            assert subject.call(()).fate.seconds > 0.35
+    finally:
+        jobs.put(None)
+        other.join()
+
+
+def test_what_a_child_process_works_is_charged_to_the_last_tick():
+    """Short ones, one after the other: the sleep of who waits for them may pass for chance."""
+    source = "import time; ends = time.process_time() + 0.1\nwhile time.process_time() < ends: pass"
+
+    def give():
+        subprocess.run([sys.executable, "-I", "-c", source], check=True)
+        spin(0.5)
+
+    subject = LocalSubject(give)
+    with subject.timed():
+        assert subject.call(()).fate.seconds > 0.58
+
+
+def test_threads_with_which_a_library_computes_are_not_charged():
+    """They are none of Python's; as many as the machine has processors."""
+    known = asleep.awake_now().beside
+    assert set(known) <= {each.native_id for each in threading.enumerate()}
+    assert threading.get_native_id() not in known
 
 
 def test_who_only_works_is_charged_for_no_sleep():
