@@ -111,18 +111,12 @@ def to_wire(
     if depth > MAX_DEPTH:
         raise WireError(f"the value nests deeper than {MAX_DEPTH} levels")
     kind = type(value)
-    # Most of what travels is numbers: those take the shortest way.
-    if kind is int:
-        return _int_to_wire(value)  # type: ignore[arg-type]
 
     def inner(item: object) -> Any:
         return to_wire(item, refer, depth + 1, lend=lend)
 
-    if kind is list and depth < MAX_DEPTH:
-        items: list[Any] = value  # type: ignore[assignment]
-        return [
-            item if type(item) is int and -_SMALL < item < _SMALL else inner(item) for item in items
-        ]
+    if kind is list:
+        return _each(value, inner, depth)  # type: ignore[arg-type]
     if _is_itself(kind) and kind in _SCALARS:
         return _SCALARS[kind](value)
     if _is_itself(kind) and kind in _CONTAINERS:
@@ -143,6 +137,15 @@ def to_wire(
     if refer is None:
         raise WireError(f"a {kind.__name__} is not plain data")
     return {"ref": refer(value), "kind": kind.__name__, "like": _like(kind)}
+
+
+def _each(items: list[Any], inner: Inner, depth: int) -> list[Any]:
+    """Write, or read, each item of a list that sits so deep; whole numbers, often many, stay."""
+    if depth == MAX_DEPTH:
+        return [inner(item) for item in items]
+    return [
+        item if type(item) is int and -_SMALL < item < _SMALL else inner(item) for item in items
+    ]
 
 
 def _without_its_class(value: object) -> object:
@@ -251,7 +254,6 @@ _SCALARS: dict[type, Callable[[Any], Any]] = {
 """How a value with nothing else in it is written, by its exact type."""
 
 _CONTAINERS: dict[type, Callable[[Any, Inner], Any]] = {
-    list: lambda items, inner: [inner(item) for item in items],
     tuple: lambda items, inner: {"tuple": [inner(item) for item in items]},
     dict: _dict_to_wire,
     OrderedDict: _dict_to_wire,
@@ -348,10 +350,8 @@ def from_wire(data: Any, standing: Standing = _AS_IT_IS, depth: int = 0) -> Any:
 
     if data is None or isinstance(data, (bool, int, float, str)):
         return data
-    if isinstance(data, list) and depth < MAX_DEPTH:
-        return [item if type(item) is int else inner(item) for item in data]
     if isinstance(data, list):
-        return [inner(item) for item in data]
+        return _each(data, inner, depth)
     # Outside of the try: what building an object raises is not malformed data.
     match data:
         case {"ref": int(number)}:
