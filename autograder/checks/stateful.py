@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import hypothesis
 from hypothesis import stateful
@@ -39,9 +39,9 @@ from autograder.checks.lives import LargeLife, Life, Pair, Script, Step, does_no
 from autograder.checks.memory import Memory
 from autograder.checks.observe import misuse
 from autograder.checks.reference import Method
-from autograder.checks.search import PUBLIC_EXAMPLES, Search
+from autograder.checks.search import Search
 from autograder.checks.show import length_of, show_outcome, show_refusal, with_state
-from autograder.proxy.recipes import Make
+from autograder.checks.twin import Twin
 from autograder.proxy.subject import (
     TRUSTED_PATIENCE,
     LocalSubject,
@@ -62,86 +62,6 @@ _NO_OBJECT = "NotPlainDataError"
 """What is raised where an object of a record's subclass should travel."""
 
 _UNWRITTEN = "{} yet: write below YOUR CODE HERE. If you have, is a return missing?"
-
-
-class Twin(stateful.RuleBasedStateMachine):
-    """Base of the state machines: does everything to the reference and to the learner's object.
-
-    A rule calls ``create``, ``make``, ``do``, ``see`` and ``apply``. Values that they return are
-    pairs (reference's, learner's) and are passed to later calls as they are, or as ``pair.at(0)``.
-
-    Attributes:
-        is_free: Whether any step may be left out of a life, or have smaller numbers: no step needs
-            what an earlier one has returned, and each is specified whatever came before. A failing
-            life is then made as short as it can be. (What ``make`` makes stays where it is needed.)
-        least: The smallest number that a method, or a function of ``apply``, is specified for, by
-            its name, where that is not 0: a life is made shorter without going below.
-        most_lives: How many lives are drawn at most, where fewer show as much.
-    """
-
-    is_free: ClassVar[bool] = False
-    least: ClassVar[Mapping[str, int]] = {}
-    most_lives: ClassVar[int] = PUBLIC_EXAMPLES
-
-    @staticmethod
-    def is_sound(acts: Sequence[Act]) -> bool:
-        """Say whether a life that was made shorter does only what may be done.
-
-        Args:
-            acts: The life.
-        """
-        return True
-
-    # Bound by the check before a run: Hypothesis makes the machines itself, without arguments.
-    check: ClassVar[StatefulCheck]
-    subject: ClassVar[Subject]
-    search: ClassVar[Search]
-
-    def __init__(self) -> None:
-        super().__init__()
-        check = type(self).check
-        self._acts: list[Act] = []
-        self._lives = (check.life(check.trusted()), check.life(type(self).subject))
-
-    def create(self, *args: Any, **kwargs: Any) -> None:
-        """Make both objects."""
-        self._both(Act("create", args, kwargs))
-
-    def make(self, recipe: Make) -> Pair:
-        """Make an object on each side that takes part in later calls."""
-        return self._both(Act("make", (recipe,), {}))
-
-    def do(self, method: str, *args: Any, reads: Sequence[str] = (), **kwargs: Any) -> Pair:
-        """Call a method of both objects and compare what comes of it.
-
-        Args:
-            method: Its name, or a path such as ``"waiting.add"``.
-            args: Its arguments; pairs among them stand for each side's own.
-            reads: Attributes that stand for an object which the method returns.
-            kwargs: Its keyword arguments.
-        """
-        return self._both(Act("do", (method, *args), {"reads": reads, **kwargs}))
-
-    def see(self, attribute: str, of: Pair | None = None, reads: Sequence[str] = ()) -> None:
-        """Read an attribute of both objects, or of another pair, and compare."""
-        self._both(Act("see", (attribute, of, reads), {}))
-
-    def apply(self, function: Callable[..., Any], *args: Any) -> None:
-        """Call a function of the library on both objects, and compare what it says."""
-        self._both(Act("apply", (function, *args), {}))
-
-    def _both(self, act: Act) -> Pair:
-        with type(self).search.step():
-            for life in self._lives:
-                act(life)
-        self._acts.append(act)
-        expected, got = (life.steps[-1] for life in self._lives)
-        check = type(self).check
-        failure = check.difference(expected, got)
-        if failure is not None:
-            case = "\n".join(step.text for step in self._lives[1].steps)
-            type(self).search.fail(replace(failure, case=case), list(self._acts))
-        return Pair(expected.value, got.value, step=len(self._acts) - 1)
 
 
 @dataclass(frozen=True)
