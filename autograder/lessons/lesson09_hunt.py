@@ -139,6 +139,13 @@ def by_name(steps: Sequence[Step]) -> list[str]:
     return served
 
 
+def sorted_in_the_end(steps: Sequence[Step]) -> list[str]:
+    """Read all that happens, and serve then."""
+    due = {step[1]: step[2] for step in steps if len(step) > 1}
+    served = sorted(due, key=lambda name: (due[name], name))
+    return served[: sum(len(step) == 1 for step in steps)]
+
+
 def latest_first(steps: Sequence[Step]) -> list[str]:
     """Serve first whose latest message came last."""
     due: dict[str, float] = {}
@@ -207,6 +214,7 @@ LIVES = (
     ),
     Call([("add", "A", 0.0), ("add", "B", 0.5), ("message", "A", 0.75), ("pop",)]),
     Call([("add", "C", 2.0), ("add", "B", 3.0), ("pop",)]),
+    Call([("add", "B", 3.0), ("pop",), ("add", "A", 3.0), ("pop",)]),
 )
 
 MENDED = (
@@ -240,6 +248,12 @@ MENDED = (
         "ties as they come",
         "Of sessions whose latest messages came together, the first by name is next.",
         by_name,
+    ),
+    Misconception(
+        "sorted in the end",
+        "Who is taken is one of those who wait at that moment: a session that comes later, at the "
+        "same time, may come first by name.",
+        sorted_in_the_end,
     ),
     Misconception(
         "the latest first",
