@@ -28,12 +28,13 @@ lab: $(STAMP) ## Open a lesson in JupyterLab (LESSON=1 PORT=8888), or the guide 
 	@$(BIN)/course lab $(LESSON) --port $(PORT)
 
 # Lessons are tested beside each other: two processes, each with one lesson, or one file, at a time.
-PYTEST := pytest -n 2 --dist loadscope --junitxml=artifacts/pytest.xml
+# What failed in runs before is forgotten first, or the few below would be looked for among them.
+PYTEST := pytest -n 2 --dist loadscope --cache-clear --junitxml=artifacts/pytest.xml
 
 # Checks stop answers that take too long, so a machine that stands still for seconds can fail a test.
 # The few that failed are asked once more, with nobody beside them; who fails again has failed.
 ALONE := pytest --last-failed --last-failed-no-failures none --junitxml=artifacts/pytest_alone.xml
-FEW_FAILED := [ $$? = 1 ] && [ "$$(grep -c '": true' .pytest_cache/v/cache/lastfailed)" -le 10 ]
+FEW_FAILED := [ $$? = 1 ] && failed=$$(grep -cs '": true' .pytest_cache/v/cache/lastfailed) && [ $$failed -le 10 ]
 ONCE_MORE := { $(FEW_FAILED) && echo "Asking what failed once more, alone" && $(WITH_BIN) $(ALONE); }
 
 test: $(STAMP) ## Check everything, or what concerns one lesson (LESSON=7); results also go to artifacts/
