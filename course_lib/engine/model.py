@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
@@ -204,6 +205,12 @@ def parameter_shapes(config: LlamaConfig) -> dict[str, torch.Size]:
     >>> shapes["model.layers.1.self_attn.k_proj.weight"]
     torch.Size([32, 64])
     """
+    return dict(_shapes(config))
+
+
+@cache
+def _shapes(config: LlamaConfig) -> Mapping[str, torch.Size]:
+    """Return what ``parameter_shapes`` does; a model is made for it, which takes its time."""
     with torch.device("meta"):
         named = dict(Decoder(config).named_parameters(prefix="model"))
     shapes = {name: parameter.shape for name, parameter in named.items()}
