@@ -233,32 +233,34 @@ def test_the_solution_earns_everything_and_without_its_answer_each_check_earns_n
 
 
 UNASKED = """
+%reset -f
 from autograder.checks.exercise import Exercise as _Exercise
 from autograder.checks.finding import Finding as _Finding
 _Exercise.examine = lambda *args, **kwargs: _Finding(1.0)
 """
-"""What the checks say of an answer is asked with synthetic traces, and of references with all."""
+"""Forgets the names. What checks say is asked with synthetic traces, and of references with all."""
 
 
-@pytest.mark.skipif(traces_dir() is None, reason="needs real traces; set COURSE_TRACES to them")
-@each_lesson
-def test_the_solution_runs_without_a_word_of_trouble_on_real_traces(slug, workspace):
-    require_full_marks(run(solution(slug).cells, workspace, UNASKED), slug)
-
-
-def before_all(cells):
-    """Return copies of the check cells, which run where no cell has run before them."""
-    checks = [copy.deepcopy(cell) for cell in cells if is_check(cell)]
-    for cell in checks:
-        cell.id = f"alone-{cell.id}"
-    return checks
+def renamed(cells, prefix):
+    """Return copies of cells, with a prefix before their ids."""
+    result = [copy.deepcopy(cell) for cell in cells]
+    for cell in result:
+        cell.id = f"{prefix}{cell.id}"
+    return result
 
 
 @each_lesson
-def test_the_released_lesson_runs_and_no_check_in_it_or_without_it_earns_a_point(slug, workspace):
+def test_the_released_lesson_earns_nothing_and_it_and_the_solution_run_on_real_traces(
+    slug, workspace
+):
     cells = released(slug).cells
-    alone = before_all(cells)
-    done = run([*alone, *cells], workspace)
+    # Checks run where no cell has run before them, too.
+    alone = renamed(filter(is_check, cells), "alone-")
+    nothing_kept = new_code_cell("import os; os.path.exists('my_engine')", id="nothing-kept")
+    solved = renamed(solution(slug).cells, "solved-") if traces_dir() else []
+    # One kernel for both: to import the library takes longer than a short lesson.
+    everything = [*alone, *cells, nothing_kept, new_code_cell(UNASKED, id="unasked"), *solved]
+    done = run(everything, workspace)
 
     assert len(alone) == len(exercises(slug))
     for cell in alone:
@@ -271,7 +273,13 @@ def test_the_released_lesson_runs_and_no_check_in_it_or_without_it_earns_a_point
         assert earned(done[cell.id], exercise) == 0, exercise.id
         headline = report(done[cell.id]).partition(",")[0].partition("\n")[0]
         assert headline == f"{exercise.id} {exercise.title}: not started"
-    assert not (workspace / "my_engine").exists()
+    assert done["nothing-kept"].outputs[0].data["text/plain"] == "False"
+
+    assert troubles(done["unasked"]) == []
+    if solved:
+        prefix = "solved-"
+        done = {i.removeprefix(prefix): cell for i, cell in done.items() if i.startswith(prefix)}
+        require_full_marks(done, slug)
 
 
 # What asks nothing
