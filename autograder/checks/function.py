@@ -170,11 +170,10 @@ class FunctionCheck:
 
     def examine(self, subject: Subject, seed: int, max_examples: int) -> Finding:
         """Search for the smallest call on which ``subject`` and the reference disagree."""
-        trial = _Trial(self, subject)
-        failure = self._falsify(trial, seed, max_examples)
+        failure = self._falsify(subject, seed, max_examples)
         if failure is None:
             return PASSED
-        answers = [trial.answer(probe) for probe in self.probes]
+        answers = [self._ask(subject, probe) for probe in self.probes]
         unwritten = all(
             isinstance(answer, Returned) and answer.value is None and not answer.fate.changed
             for answer in answers
@@ -222,8 +221,9 @@ class FunctionCheck:
         """Return what the reference does on a call."""
         return self._memory.of(self.reference, call, self._trusted())
 
-    def _falsify(self, trial: _Trial, seed: int, max_examples: int) -> _Failure | None:
+    def _falsify(self, subject: Subject, seed: int, max_examples: int) -> _Failure | None:
         """Return the first failure: of value, of form, on tuples, of refusal, on large inputs."""
+        trial = _Trial(self, subject)
         failure = self._search(trial.value_fails, trial, seed, max_examples)
         if failure is None and trial.form_was_wrong:
             failure = self._search(trial.form_fails, trial, seed, max_examples)
@@ -419,13 +419,6 @@ class _Trial:
         self.form_was_wrong = False
         self.overwritten: _Failure | None = None
         self._before: tuple[Call, Outcome] | None = None
-        self._came: dict[int, Outcome] = {}
-
-    def answer(self, probe: Call) -> Outcome:
-        """Return what the function did on a probe; if it was not asked yet, it is asked now."""
-        if id(probe) in self._came and not self.subject.is_silent:
-            return self._came[id(probe)]
-        return self._check._ask(self.subject, probe)
 
     def value_fails(self, call: Call) -> _Failure | None:
         """Return a failure if the value is wrong, whatever its type; remember a wrong form."""
@@ -481,8 +474,6 @@ class _Trial:
         given = check._arguments(call)
         expected, got = check._right(call), check._ask(self.subject, call)
         self._remember(call, got)
-        if any(call is probe for probe in check.probes):
-            self._came[id(call)] = got
         complaint = compare_outcomes(check.compare, expected, got)
         shown: list[str] = []
         if complaint is None:

@@ -111,8 +111,6 @@ def to_wire(
     if depth > MAX_DEPTH:
         raise WireError(f"the value nests deeper than {MAX_DEPTH} levels")
     kind = type(value)
-    if value is None or kind is str or kind is bool:
-        return value
 
     def inner(item: object) -> Any:
         return to_wire(item, refer, depth + 1, lend=lend)
