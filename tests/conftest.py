@@ -71,13 +71,13 @@ def counted_time(monkeypatch):
 
 @pytest.fixture
 def first_failing_case(monkeypatch, counted_time):
-    """Take a failing case nearly as it is found, where it does not matter how small it can be.
+    """Take a failing case as it is found, where it does not matter how small it can be.
 
     To make it smaller takes most of the time of a search, often all that there is.
     """
     monkeypatch.setattr(search, "SECONDS", 60.0)
     for module, name in ((search, "SHRINKING_SECONDS"), (acts, "SECONDS")):
-        monkeypatch.setattr(module, name, 0.02)
+        monkeypatch.setattr(module, name, 0.0)
 
 
 @pytest.fixture

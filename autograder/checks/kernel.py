@@ -131,14 +131,13 @@ class KernelCheck:
     def examine(self, subject: Subject, seed: int, max_examples: int) -> Finding:
         """Start the kernel on every case of the seed, count its bytes, and compile it."""
         cases = _cases(self, seed, _is_watched())
-        started: list[tuple[KernelCase, Returned]] = []
+        came: dict[KernelCase, Outcome] = {}
         for case in cases:
-            outcome = self._start(subject, case)
+            came[case] = outcome = self._start(subject, case)
             problem = self._problem_with(subject, case, outcome)
             if problem is not None:
-                return self._failed(subject, problem, cases, outcome)
-            if isinstance(outcome, Returned):
-                started.append((case, outcome))
+                return self._failed(subject, problem, cases, came)
+        started = [(case, each) for case, each in came.items() if isinstance(each, Returned)]
         compiled = self._compile(subject)
         if isinstance(compiled, Raised):
             asked = f"compiled for {GPUS}, which needs no GPU"
@@ -218,25 +217,36 @@ class KernelCheck:
         subject: Subject,
         problem: Counterexample,
         cases: Sequence[KernelCase],
-        outcome: Outcome,
+        came: Mapping[KernelCase, Outcome],
     ) -> Finding:
+        *_, outcome = came.values()
         stores = isinstance(outcome, Raised) or bool(_moved(outcome, "stored"))
         finding = Finding(0.0, problem, unwritten=not stores)
         if not stores or _is_unavailable(outcome) or subject.is_silent:
             return finding
-        return finding.named(self._fitting(subject, cases), subject)
+        return finding.named(self._fitting(subject, cases, came), subject)
 
-    def _fitting(self, subject: Subject, cases: Sequence[KernelCase]) -> list[Misconception]:
-        """Return the known wrong kernels that do the same in every case."""
-        outcomes = [self._start(subject, case) for case in cases]
-        return [
-            misconception
-            for place, misconception in enumerate(self.misconceptions)
-            if all(
-                self._alike(_known(self, place, case), outcome)
-                for case, outcome in zip(cases, outcomes, strict=True)
-            )
-        ]
+    def _fitting(
+        self,
+        subject: Subject,
+        cases: Sequence[KernelCase],
+        came: Mapping[KernelCase, Outcome],
+    ) -> list[Misconception]:
+        """Return the known wrong kernels that do the same in every case.
+
+        A case that has been tried is not tried again, nor any once no known kernel is left.
+        """
+        fitting = list(enumerate(self.misconceptions))
+        for case in cases:
+            if not fitting:
+                break
+            outcome = came[case] if case in came else self._start(subject, case)
+            fitting = [
+                (place, each)
+                for place, each in fitting
+                if self._alike(_known(self, place, case), outcome)
+            ]
+        return [each for _, each in fitting]
 
     def _alike(self, one: Outcome, other: Outcome) -> bool:
         """Say whether two kernels did the same: the same numbers, or went astray in one place."""

@@ -61,6 +61,10 @@ _SHORTENED = 2
 _NO_OBJECT = "NotPlainDataError"
 """What is raised where an object of a record's subclass should travel."""
 
+_NO_FILE = "<drawn lives>"
+"""The module of the machines that are made for one search each. None has this name: Hypothesis
+looks for the source of a machine, which took it a twentieth of a check, and gives up at once."""
+
 _UNWRITTEN = "{} yet: write below YOUR CODE HERE. If you have, is a return missing?"
 
 
@@ -167,9 +171,15 @@ class StatefulCheck:
         """Return what lets each probe be lived once by each."""
         return Memory(self.probes, lambda subject, script: self._record(script, subject))
 
+    @cached_property
+    def _memory_of_noted(self) -> Memory[Script, list[Step]]:
+        """How the reference lives what each probe does, as data."""
+        return Memory(self._noted.values(), lambda subject, acts: self._record(acts, subject))
+
     def _right(self, script: Script) -> list[Step]:
         """Return how the reference lives a life."""
-        return self._memory.of(self.reference, script, self.trusted())
+        memory = self._memory_of_noted if isinstance(script, Acts) else self._memory
+        return memory.of(self.reference, script, self.trusted())
 
     @cached_property
     def _noted(self) -> Mapping[Script, Acts]:
@@ -232,6 +242,7 @@ class StatefulCheck:
             return shared
         search = Search(subject, min(max_examples, self.machine.most_lives))
         bound: dict[str, Any] = {"check": self, "subject": subject, "search": search}
+        bound["__module__"] = _NO_FILE
         machine = hypothesis.seed(seed)(type(self.machine.__name__, (self.machine,), bound))
         settings = hypothesis.settings(search.settings, stateful_step_count=self.max_steps)
         search.run(lambda: stateful.run_state_machine_as_test(machine, settings=settings))

@@ -108,7 +108,7 @@ def beyond_53_bits(life: Life) -> None:
 
 
 def copied(life: Life) -> None:
-    """Ask a table of 50,000 blocks for a slot; that a call copies them is seen by its memory."""
+    """Ask a table of 10,000 blocks for a slot; that a call copies them is seen by its memory."""
     life.create(16)
     life.apply(slot_copies_blocks)
 

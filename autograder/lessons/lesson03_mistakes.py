@@ -306,7 +306,7 @@ SLOT = (
     ),
     Misconception(
         "the whole table is copied",
-        "The slot is right, but the call made something as long as the table, here of 50,000 "
+        "The slot is right, but the call made something as long as the table, here of 10,000 "
         "blocks. Read the one entry that is needed, and nothing else.",
         _slot(_of_all),
         hint="Which single entry of the table does the position need?",

@@ -18,6 +18,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -405,11 +406,12 @@ def described(error: BaseException) -> dict[str, Any]:
 
 def _described_with_line(error: BaseException) -> dict[str, Any]:
     """Say what was raised and in which line of the learner's code, as plain data."""
-    frames = list(traceback.walk_tb(error.__traceback__))
-    own_frames = [pair for pair in frames if _is_the_learners(pair[0].f_code.co_filename)]
+    # The innermost first: where an exception comes out of recursion, there are a thousand.
+    frames = reversed(list(traceback.walk_tb(error.__traceback__)))
+    own = next((each for each in frames if _is_the_learners(each[0].f_code.co_filename)), None)
     where, values = None, []
-    if own_frames:
-        frame, number = own_frames[-1]
+    if own is not None:
+        frame, number = own
         # The time limit may strike between lines, at an instruction that belongs to none.
         number = number or frame.f_code.co_firstlineno
         linecache.checkcache(frame.f_code.co_filename)
@@ -452,6 +454,12 @@ def _is_the_learners(file: str) -> bool:
     """
     if file.startswith("<"):
         return file in linecache.cache or file in TIMED
+    return _is_outside(file)
+
+
+@lru_cache(maxsize=1024)  # asked with each exception that comes out of a call
+def _is_outside(file: str) -> bool:
+    """Say whether a file is in none of the folders with code that a learner did not write."""
     return not any(Path(file).is_relative_to(folder) for folder in _NOT_THE_LEARNERS)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+import time
 
 MEMORY = 2 * 2**30
 """Bytes that a learner's code may take beyond what is in use already."""
@@ -14,6 +16,10 @@ _DATA = 5
 
 _ENOUGH = 200
 """Bytes: seven numbers."""
+
+_RECENT = 0.01
+"""Seconds for which it is believed how much memory is in use: in so short a time a process writes
+to a twentieth of ``MEMORY`` at the most, and to ask the kernel is most of what a limit costs."""
 
 
 class MemoryLimit:
@@ -40,7 +46,7 @@ class MemoryLimit:
             import resource
 
             soft, hard = before = resource.getrlimit(resource.RLIMIT_DATA)
-            wanted = bytes_of_data() + self._num_bytes
+            wanted = _usage.num_bytes() + self._num_bytes
             if soft == resource.RLIM_INFINITY or soft > wanted:
                 resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
                 self._before = before
@@ -68,3 +74,21 @@ def bytes_of_data() -> int:
     finally:
         os.close(file)
     return int(said.split()[_DATA]) * resource.getpagesize()
+
+
+class _Usage:
+    """How much the process can write to, as it was said a moment ago."""
+
+    def __init__(self) -> None:
+        self._asked = -math.inf
+        self._num_bytes = 0
+
+    def num_bytes(self) -> int:
+        """Return what it was at most ``_RECENT`` ago."""
+        now = time.monotonic()
+        if now > self._asked + _RECENT:
+            self._asked, self._num_bytes = now, bytes_of_data()
+        return self._num_bytes
+
+
+_usage = _Usage()

@@ -344,27 +344,27 @@ def from_wire(data: Any, standing: Standing = _AS_IT_IS, depth: int = 0) -> Any:
     """
     if depth > MAX_DEPTH:
         raise WireError(f"the data nests deeper than {MAX_DEPTH} levels")
+    if data is None or isinstance(data, (bool, int, float, str)):
+        return data
 
     def inner(item: Any) -> Any:
         return from_wire(item, standing, depth + 1)
 
-    if data is None or isinstance(data, (bool, int, float, str)):
-        return data
     if isinstance(data, list):
         return _each(data, inner, depth)
+    if not isinstance(data, dict):
+        raise WireError(f"malformed data on the wire: {str(data)[:80]}")
     # Outside of the try: what building an object raises is not malformed data.
-    match data:
-        case {"ref": int(number)}:
-            return standing.ref(
-                Ref(number, str(data.get("kind", "object")), str(data.get("like", "")))
-            )
-        case {"callback": int(number)} if standing.callback is not None:
-            return standing.callback(number)
-        case {"make": str()} if standing.recipe is not None:
-            return standing.recipe(data)
+    if isinstance(number := data.get("ref"), int):
+        return standing.ref(Ref(number, str(data.get("kind", "object")), str(data.get("like", ""))))
+    if standing.callback is not None and isinstance(number := data.get("callback"), int):
+        return standing.callback(number)
+    if standing.recipe is not None and isinstance(data.get("make"), str):
+        return standing.recipe(data)
     try:
-        for tag, (kind, read) in _TAGGED.items():
-            if isinstance(data, dict) and tag in data and isinstance(data[tag], kind):
+        for tag in _TAGGED.keys() & data.keys() if len(data) == 1 else _TAGGED:
+            kind, read = _TAGGED[tag]
+            if tag in data and isinstance(data[tag], kind):
                 return read(data, inner)
     except (KeyError, TypeError, ValueError, OverflowError, ImportError, AttributeError) as error:
         raise WireError(f"malformed data on the wire: {type(error).__name__}: {error}") from error

@@ -78,7 +78,7 @@ def bytes_held(function: Callable[..., object], arguments: Sequence[Any]) -> int
             tracemalloc.stop()
 
 
-def slot_copies_blocks(table: BlockTable, num_blocks: int = 50_000) -> bool:
+def slot_copies_blocks(table: BlockTable, num_blocks: int = 10_000) -> bool:
     """Append blocks, ask twice for the first slot, and say whether the second time copied them.
 
     Args:

@@ -129,9 +129,19 @@ class AsksForAllTablesEachTime(MemoryTracker):
 SLOW_TRACKERS = [LooksThroughAList, LooksThroughTheLive, AsksForAllTablesEachTime]
 
 
-@pytest.mark.parametrize("answer", [LiveInLowerCase, LiveByFirstLetter, *SLOW_TRACKERS])
-def test_a_tracker_that_is_right_for_a_few_names_and_blocks_earns_nothing(answer):
+@pytest.mark.parametrize("answer", [LiveInLowerCase, LiveByFirstLetter])
+def test_a_tracker_that_is_right_for_a_few_names_earns_nothing(answer):
     assert fraction("13.2", answer) == 0
+
+
+@pytest.mark.usefixtures("wrong_answers")
+@pytest.mark.parametrize("answer", SLOW_TRACKERS)
+def test_a_tracker_that_is_right_for_a_few_blocks_earns_nothing(answer):
+    exercise = lessons.find("13.2")
+    (large,) = exercise.check.large
+    finding = exercise.examine(LocalSubject(answer, 1.1 * large.seconds), max_examples=2)
+    assert finding.fraction == 0
+    assert large.slow in finding.counterexample.complaint
 
 
 # 13.3a: however many stop strings there are, and however long one is
