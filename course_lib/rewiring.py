@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any, TypeGuard
 
 from course_lib.mounting import mount, nested_code, plain_function
@@ -108,8 +108,8 @@ class _Rewiring:
 
     def _copy(self, function: FunctionType) -> FunctionType:
         """Return a copy with other globals and defaults, or the function if it needs neither."""
-        names = {name for code in nested_code(function.__code__) for name in code.co_names}
-        used = {name: value for name, value in function.__globals__.items() if name in names}
+        known = function.__globals__
+        used = {name: known[name] for name in _names_in(function.__code__) if name in known}
         keywords = function.__kwdefaults__ or {}
         defaults = function.__defaults__ or ()
         if all(self._new(old) is old for old in (*used.values(), *keywords.values(), *defaults)):
@@ -129,7 +129,14 @@ class _Rewiring:
         return self._function(value) if isinstance(value, FunctionType) else value
 
 
+@functools.cache  # a figure that is drawn anew for each setting asks every time
+def _names_in(code: CodeType) -> tuple[str, ...]:
+    """Return the names of globals and attributes in a function and in those within it."""
+    return tuple(dict.fromkeys(name for each in nested_code(code) for name in each.co_names))
+
+
 def _is_the_librarys(value: Any) -> TypeGuard[FunctionType | type]:
     """Say whether it is a function or class of the library."""
-    module = str(getattr(value, "__module__", ""))
-    return isinstance(value, (FunctionType, type)) and module.startswith("course_lib.")
+    return isinstance(value, (FunctionType, type)) and str(value.__module__).startswith(
+        "course_lib."
+    )

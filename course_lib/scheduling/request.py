@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from enum import Enum
+from functools import cache
 
 
 class RequestStatus(Enum):
@@ -62,14 +63,15 @@ NEXT_STATUSES_AHEAD: dict[RequestStatus, set[RequestStatus]] = {
 its way when the request is preempted."""
 
 
-def next_statuses(status: RequestStatus) -> set[RequestStatus]:
+@cache  # asked at every move of every request
+def next_statuses(status: RequestStatus) -> frozenset[RequestStatus]:
     """Return what may follow a status, by the three tables together.
 
     >>> sorted(status.value for status in next_statuses(RequestStatus.WAITING))
     ['finished_aborted', 'finished_ignored', 'running']
     """
     tables = (NEXT_STATUSES, NEXT_STATUSES_WITH_SWAP, NEXT_STATUSES_AHEAD)
-    return set().union(*(table.get(status, set()) for table in tables))
+    return frozenset().union(*(table.get(status, set()) for table in tables))
 
 
 class IllegalTransitionError(ValueError):

@@ -100,7 +100,7 @@ class FormEncoder:
     def _changed_shapes(self, found: Mapping[str, Shape]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the attributes that changed, by id, and take note of them."""
         for shape_id, shape in found.items():
-            if self._shapes.get(shape_id) is shape:
+            if self._shapes.get(shape_id) == shape:
                 continue
             values = shape_dict(shape)
             if isinstance(shape, Group):

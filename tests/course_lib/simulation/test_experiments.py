@@ -41,7 +41,7 @@ def test_continuous_batching_fills_the_slots(azure: Workload) -> None:
 
 
 def test_the_generation_stall_shrinks_with_the_token_budget(azure: Workload) -> None:
-    comparison = generation_stall(azure[:1500])
+    comparison = generation_stall(azure[:800])
     gaps = _column(comparison, "longest_gap_p99")
     assert gaps == sorted(gaps, reverse=True)
     not_chunked, *budgets = gaps
@@ -68,7 +68,7 @@ def test_a_small_watermark_helps_and_a_large_one_hurts(azure: Workload) -> None:
 
 
 def test_shortest_first_is_better_on_average_and_starves_the_longest(azure: Workload) -> None:
-    comparison = sjf_starvation(azure[:1500], policies=("fcfs", "sjf"))
+    comparison = sjf_starvation(azure[:1000], policies=("fcfs", "sjf"))
     fcfs, sjf = _column(comparison, "ttft_p50")
     assert sjf < fcfs / 5
     fcfs, sjf = _column(comparison, "ttft_p99")

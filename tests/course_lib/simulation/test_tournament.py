@@ -135,8 +135,8 @@ def test_a_hundred_policies_are_ranked_the_same_way_twice() -> None:
     named = ("sjf", "srpt", "priority", "ageing", "edf", "vtc", "wfq")
     policies: dict[str, Policy] = {**drawn, **{name: name for name in named}}
     policies |= {"lifo": LIFORequestQueue, "waiting counts": WaitingCountsRequestQueue}
-    workload = labelled(synthetic_azure()[:40])
-    first, second = (play_tournament(policies, workload, num_blocks=150).rows() for _ in range(2))
+    workload = labelled(synthetic_azure("code")[:120])  # short answers: few iterations
+    first, second = (play_tournament(policies, workload, num_blocks=750).rows() for _ in range(2))
     assert len(first) == 100
     assert first == second
     assert len({row["in_time"] for row in first.values()}) > 10

@@ -72,11 +72,10 @@ def strokes(scene: Scene) -> list[Line]:
 
 @pytest.mark.parametrize("width", [WIDE, SLIM])
 def test_every_setting_can_be_read_and_fits_a_window(
-    width: float, crowding: Callable[[Scene], list[str]]
+    mixed: MixedBatch, width: float, crowding: Callable[[Scene], list[str]]
 ) -> None:
     figure = mixed_batch(some())
     stops = next(each["values"] for each in figure.controls if each["name"] == "chunk")
-    mixed = batch_of()
     for chunk in stops:
         for shown in ("prompt", "gaps"):
             scene = mixed_scene(mixed, tuple(stops), chunk, shown, width)
