@@ -17,10 +17,12 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from autograder import cli
+from autograder.checks.exercise import Exercise
 from autograder.errors import CourseError
 from autograder.grading import batch as entering
 from autograder.sealed import batch as batches
-from autograder.sealed import judges as judging
+from autograder.sealed import judges as judge_processes
+from autograder.sealed import judging
 from autograder.sealed.batch import Batch
 from autograder.sealed.box import protections
 from autograder.sealed.box.warm import Zygote
@@ -163,6 +165,16 @@ def zygote_of_two(
 
 
 @pytest.fixture
+def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a cell, and a call, take a second: what goes on without end is waited out.
+
+    A busy machine makes nobody late: it is the box's own computing that counts.
+    """
+    monkeypatch.setattr(judging, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(Exercise, "patience", 1.0)
+
+
+@pytest.fixture
 def of_neighbour(two_exercises: Release, zygote_of_two: Zygote) -> Callable[[], list[Verdict]]:
     """Judge a neighbour, of whom nothing is remembered."""
     theirs = submission(two_exercises, {"ex-1-1": RIGHT})
@@ -248,7 +260,7 @@ def course(
     monkeypatch.setattr(
         entering, "enter_lesson", lambda lesson: shutil.copy(fresh, tmp_path / "gradebook.db")
     )
-    monkeypatch.setattr(judging, "one_by_one", judges)
+    monkeypatch.setattr(judge_processes, "one_by_one", judges)
     # It would be made anew for each run, which takes a third of the time.
     monkeypatch.setattr(typer.testing, "_get_command", lambda app: command_line())
     monkeypatch.setattr(protections, "protections", list)

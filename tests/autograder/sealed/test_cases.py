@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import pytest
 
-from autograder.sealed import judging
 from autograder.sealed.box.warm import Zygote
 from autograder.sealed.oracle import Oracle, seed_of
 from autograder.sealed.release import Release
@@ -33,10 +32,9 @@ def grade(
     zygote_of_two: Zygote,
     tries_to_write: str,
     first_failing_case: None,
-    monkeypatch: pytest.MonkeyPatch,
+    short_limits: None,
 ) -> Grade:
     """Return the verdict on an answer to 1.1, and its points; the invariants are looked at then."""
-    monkeypatch.setattr(judging, "ANSWER_SECONDS", 3.0)
 
     def grade(answer: str, own: str = "", is_alone: bool = True) -> Judged:
         oracle = Oracle(two_exercises, zygote_of_two, SECRET, LIMITS, max_examples=CASES)

@@ -9,7 +9,6 @@ from uuid import uuid4
 import pytest
 
 from autograder.build.notebooks import release_path, sources
-from autograder.sealed import judging
 from autograder.sealed.bodies import Course
 from autograder.sealed.box.warm import Zygote
 from autograder.sealed.canaries import canaries, deviations
@@ -37,10 +36,9 @@ def judge(
     two_exercises: Release,
     zygote_of_two: Zygote,
     first_failing_case: None,
-    monkeypatch: pytest.MonkeyPatch,
+    short_limits: None,
 ) -> Judge:
     """Judge answers to both exercises, with cells of the student's own before them."""
-    monkeypatch.setattr(judging, "ANSWER_SECONDS", 3.0)
     oracle = Oracle(two_exercises, zygote_of_two, SECRET, LIMITS, max_examples=10)
 
     def judge(first: str, second: str = WITH_LIBRARY, before: str = "") -> dict[str, Verdict]:
