@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autograder.build.notebooks import release_path, sources
+from autograder.build.notebooks import graded_sources, release_path, sources
 from autograder.build.samples import Sample, samples
 from autograder.lessons import find
 from autograder.matching import grade_id
@@ -25,9 +25,7 @@ from autograder.sealed.score import score
 from autograder.sealed.stubs import imported_by, make_tree
 from autograder.sealed.verdict import Remark, Verdict
 
-WITH_SAMPLES = tuple(
-    source.stem for source in sources() if any(each.earns for each in samples(source))
-)
+WITH_SAMPLES = tuple(source.stem for source in graded_sources())
 FEW = 3
 """Drawn cases of each exercise where all else that boxes are asked counts: probes, large calls."""
 
