@@ -23,6 +23,9 @@ PARTS = {
     "99.7": "reshape_and_cache_kernel",
     "99.10": "side_by_side",
 }
+EMPTY = ("99.3", "99.4", "99.7", "99.Q")
+"""A function, a class, a kernel and a quiz: in another process, other stubs are as one of these."""
+
 TIMEOUT = 240
 
 each = pytest.mark.parametrize("exercise_id", IDS)
@@ -61,12 +64,13 @@ def test_in_a_cell(exercise_id, thrown_away, written, workspace, capsys):
 def test_in_another_process(exercise_id, thrown_away, tmp_path):
     exercise = thrown_away.exercises[exercise_id]
     name = thrown_away.name_of(exercise_id)
+    expected = {"solution": 5, **({"released": 0} if exercise_id in EMPTY else {})}
     earned = {}
-    for kind in ("solution", "released"):
+    for kind in expected:
         path = thrown_away.file_of(getattr(thrown_away, kind), exercise_id, tmp_path)
         with RemoteSubject(path, name, timeout=max(60.0, exercise.patience)) as subject:
             earned[kind] = Report(exercise, exercise.examine(subject, seed=4711)).points
-    assert earned == {"solution": 5, "released": 0}
+    assert earned == expected
 
 
 @pytest.mark.parametrize("notebook", ["solution", "released"])
