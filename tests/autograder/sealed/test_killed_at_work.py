@@ -175,5 +175,4 @@ def kill_one(process: subprocess.Popen[bytes], kind: str) -> None:
                     return
         # To look without a pause would take a processor from those who are to appear.
         time.sleep(0.02)
-        time.sleep(0.01)
     raise AssertionError(f"the run ended before a {kind} could be killed")
