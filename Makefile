@@ -27,9 +27,10 @@ help: ## Show this list
 lab: $(STAMP) ## Open a lesson in JupyterLab (LESSON=1 PORT=8888), or the guide the first time
 	@$(BIN)/course lab $(LESSON) --port $(PORT)
 
-# Lessons are tested beside each other: two processes, each with one lesson, or one file, at a time.
+# Lessons are tested beside each other: three processes, each with one lesson, or one file, at a time.
+# On two cores, too: browsers, servers and kernels are waited for often.
 # What failed in runs before is forgotten first, or the few below would be looked for among them.
-PYTEST := pytest -n 2 --dist loadscope --cache-clear --junitxml=artifacts/pytest.xml
+PYTEST := pytest -n 3 --dist loadscope --cache-clear --junitxml=artifacts/pytest.xml
 
 # Checks stop answers that take too long, so a machine that stands still for seconds can fail a test.
 # The few that failed are asked once more, with nobody beside them; who fails again has failed.
