@@ -507,16 +507,17 @@ TRACKING = (
 
 
 def many_hold(life: Life) -> None:
-    """Twenty thousand requests hold a block each, and a third of them are live."""
+    """Twenty thousand requests hold a block each, and every other one is live."""
     life.create(Make(KVCacheManager, 20_001, 2), BLOCK_BYTES)
     life.apply(seat_many, 20_000)
     life.do("observe")
-    life.do("report", [f"r{number}" for number in range(0, 20_000, 3)], reads=MemoryReport._fields)
+    life.do("report", [f"r{number}" for number in range(0, 20_000, 2)], reads=MemoryReport._fields)
 
 
 MANY_HOLD = LargeLife(
     many_hold,
     "20,000 requests that hold a block each",
+    seconds=0.5,
     slow="A search for each block or each request (`in` or `count` on a list, every table beside "
     "every other), or asking for all tables again for each of them, takes longer the more there "
     "are: a set, or a dict that counts, knows it at once",
