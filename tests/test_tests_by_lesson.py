@@ -138,18 +138,18 @@ def test_each_lesson_says_how_much_it_computed(run: Run, options: tuple[str, ...
 
 
 def test_a_lesson_over_its_budget_is_told(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "test_lesson01.py").write_text(COMPUTES)
+    (tmp_path / "test_lesson02.py").write_text(COMPUTES)
     conftest = (tmp_path / "conftest.py").read_text(encoding="utf-8")
     smaller = re.sub(r"(?m)^BUDGET = .*$", "BUDGET = 0.1", conftest)
-    within = run("--lesson", "1")
+    within = run("--lesson", "2")
     assert "that a lesson may" not in within.stdout
-    assert "lesson 1: " in within.stdout
-    assert "lesson 2: " not in within.stdout
+    assert "lesson 2: " in within.stdout
+    assert "lesson 1: " not in within.stdout
     assert within.returncode == pytest.ExitCode.OK
 
     (tmp_path / "conftest.py").write_text(smaller, encoding="utf-8")
-    said = "the tests of lesson 1 took 0 s of CPU, more than the 0.1 s that a lesson may"
-    alone = run("--lesson", "1", "-n", "2", "--dist", "loadscope")
+    said = "the tests of lesson 2 took 0 s of CPU, more than the 0.1 s that a lesson may"
+    alone = run("--lesson", "2", "-n", "2", "--dist", "loadscope")
     assert said in alone.stdout
     assert alone.returncode == pytest.ExitCode.TESTS_FAILED
     among_all = run()
