@@ -19,10 +19,10 @@ MOVED := $(shell [ ! -f $(STAMP) ] || [ -z "$(HOME_OF_VENV)" ] || [ "$(HOME_OF_V
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help lab test build grade bench clean moved
+.PHONY: help lab test journeys build grade bench clean moved
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 lab: $(STAMP) ## Open a lesson in JupyterLab (LESSON=1 PORT=8888), or the guide the first time
 	@$(BIN)/course lab $(LESSON) --port $(PORT)
@@ -30,15 +30,19 @@ lab: $(STAMP) ## Open a lesson in JupyterLab (LESSON=1 PORT=8888), or the guide 
 # Lessons are tested beside each other: three processes, each with one lesson, or one file, at a time.
 # On two cores, too: browsers, servers and kernels are waited for often.
 # What failed in runs before is forgotten first, or the few below would be looked for among them.
-PYTEST := pytest -n 3 --dist loadscope --cache-clear --junitxml=artifacts/pytest.xml
+PYTEST = pytest -n 3 --dist loadscope --cache-clear --junitxml=artifacts/$(RESULTS).xml
 
 # Checks stop answers that take too long, so a machine that stands still for seconds can fail a test.
 # The few that failed are asked once more, with nobody beside them; who fails again has failed.
-ALONE := pytest --last-failed --last-failed-no-failures none --junitxml=artifacts/pytest_alone.xml
+ALONE = pytest --last-failed --last-failed-no-failures none --junitxml=artifacts/$(RESULTS)_alone.xml
 FEW_FAILED := [ $$? = 1 ] && failed=$$(grep -cs '": true' .pytest_cache/v/cache/lastfailed) && [ $$failed -le 10 ]
-ONCE_MORE := { $(FEW_FAILED) && echo "Asking what failed once more, alone" && $(WITH_BIN) $(ALONE); }
+ONCE_MORE = { $(FEW_FAILED) && echo "Asking what failed once more, alone" && $(WITH_BIN) $(ALONE); }
 
-test: $(STAMP) ## Check everything, or what concerns one lesson (LESSON=7); results also go to artifacts/
+test: RESULTS := pytest
+journeys: RESULTS := journeys
+
+# One lesson alone is tested whole, journeys included: there are few of each.
+test: $(STAMP) ## Check everything but the journeys, or all that concerns one lesson (LESSON=7)
 	@mkdir -p artifacts
 ifneq ($(strip $(LESSON)),)
 	$(WITH_BIN) course build --check $(LESSON)
@@ -49,8 +53,12 @@ else
 	$(BIN)/mypy
 	$(BIN)/interrogate --quiet course_lib autograder
 	$(WITH_BIN) course build --check
-	$(WITH_BIN) $(PYTEST) || $(ONCE_MORE)
+	$(WITH_BIN) $(PYTEST) -m "not journey" || $(ONCE_MORE)
 endif
+
+journeys: $(STAMP) ## Go users' whole ways: JupyterLab in a browser, hand-ins and engines that are graded
+	@mkdir -p artifacts
+	$(WITH_BIN) $(PYTEST) -m journey || $(ONCE_MORE)
 
 build: $(STAMP) ## Write lessons/ from solutions/, all or one (LESSON=7)
 	@$(WITH_BIN) course build $(LESSON)

@@ -8,6 +8,9 @@ stays together, and so does any other file. At the end each lesson says how much
 took, and which took most, and so do the slowest scopes. A lesson has a budget: with ``--lesson`` a
 run that is over it fails.
 
+A test is a journey if it goes a user's whole way (``JOURNEYS``), in a browser, or is marked as one:
+``make test`` leaves these to ``make journeys``.
+
 Computing is CPU time, of programs that a test started and ended too: on a busy machine a test takes
 longer, and hardly more of that.
 """
@@ -65,6 +68,17 @@ LARGER_BUDGETS = {
 
 SHARED_FOLDERS = ("tests/browser", "tests/grading", "tests/lesson")
 """Folders whose files share a browser, a graded course, or a lesson that was built."""
+
+JOURNEYS = (
+    *(f"{folder}/" for folder in SHARED_FOLDERS),
+    "tests/autograder/bench/test_soak.py",
+    "tests/autograder/project/test_flawed_engines.py",
+    "tests/autograder/sealed/test_killed.py",
+    "tests/autograder/sealed/test_killed_at_work.py",
+    "tests/autograder/sealed/test_samples_sealed.py",
+    "tests/autograder/workspace/test_lab.py",
+)
+"""Folders and files whose tests go a user's whole way: JupyterLab, hand-ins, whole engines."""
 
 _SOURCE = re.compile(r"(\d\d)_\w+")
 _ENDS_WITH_SOURCE = re.compile(r"\[(?:.*-)?(\d\d_\w+)\]$")
@@ -164,12 +178,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LessonS
     return LessonScheduling(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Sort the tests by lesson, and leave out those of others if one is asked for."""
+    """Mark the journeys, sort the tests by lesson, and leave out other lessons if one is asked for.
+
+    It comes first: ``-m`` has to find the marks.
+    """
     wanted = config.getoption("--lesson")
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:
+        if item.nodeid.startswith(JOURNEYS) or item.get_closest_marker("browser"):
+            item.add_marker("journey")
         lesson = lesson_of_parameters(item) or lesson_of_file(item)
         if lesson is not None:
             item.user_properties.append(("lesson", lesson))

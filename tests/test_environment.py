@@ -271,9 +271,31 @@ def test_clean_deletes_what_can_be_made_again_and_nothing_else(make):
 
 
 @needs_make
-def test_ci_calls_the_test_command_of_the_readme():
+def test_ci_calls_the_test_commands_of_the_readme_and_fails_with_either(tmp_path):
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert script.read_text().splitlines()[0] == "#!/usr/bin/env bash"
     assert "set -euo pipefail" in script.read_text()
-    assert script.read_text().splitlines()[-1] == "make test"
+    asked = [line.split() for line in script.read_text().splitlines() if line.startswith("make ")]
+    assert [words[:2] for words in asked] == [["make", "test"], ["make", "journeys"]]
+
+    # A machine whose `make` only notes what it is asked for, and fails at one of the two.
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(script, tmp_path / ".ci")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("chromium", "bwrap", "make"):
+        (programs / name).write_text(f'#!/bin/sh\necho {name} $1\n[ "$1" != "$FAILS" ]\n')
+        (programs / name).chmod(0o755)
+    for fails in ("nothing", "test", "journeys"):
+        path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            ["bash", ".ci/run"],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": path, "FAILS": fails},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout.split("\n")[:2] == ["make test", "make journeys"]
+        assert (done.returncode == 0) == (fails == "nothing")

@@ -47,11 +47,26 @@ def test_computes():
 """
 
 
+JOURNEYS = """
+import pytest
+
+@pytest.mark.browser
+def test_in_a_browser(): pass
+
+@pytest.mark.journey
+def test_marked(): pass
+
+def test_small(): pass
+"""
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """Run pytest, in a checkout that has two lessons and a few tests."""
     shutil.copy(ROOT / "conftest.py", tmp_path)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    lesson(number): its lesson\n")
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nmarkers =\n    lesson(number): its lesson\n    browser: it\n    journey: whole\n"
+    )
     (tmp_path / "solutions").mkdir()
     for slug in ("01_first", "02_second"):
         (tmp_path / "solutions" / f"{slug}.py").touch()
@@ -124,6 +139,33 @@ def test_a_folder_that_shares_what_is_slow_to_start_stays_together(
     of_browser = re.findall(r"^\[(gw\d)\] .*PASSED tests/browser/", done.stdout, flags=re.M)
     assert len(of_browser) == 4
     assert len(set(of_browser)) == 1
+
+
+def test_a_journey_is_known_by_its_folder_its_browser_and_its_mark(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "tests" / "grading").mkdir(parents=True)
+    (tmp_path / "tests" / "grading" / "test_it.py").write_text("def test_graded(): pass\n")
+    (tmp_path / "test_some.py").write_text(JOURNEYS)
+    journeys = run("-v", "-m", "journey")
+    assert re.findall(r"::(\w+) PASSED", journeys.stdout) == [
+        "test_in_a_browser",
+        "test_marked",
+        "test_graded",
+    ]
+    rest = run("-m", "not journey")
+    assert "12 passed, 3 deselected" in rest.stdout
+    assert "15 passed" in run().stdout
+
+
+def test_each_journey_is_there() -> None:
+    """A file that was renamed would be a journey no more, and nobody would see."""
+    (named,) = re.findall(
+        r"^JOURNEYS = \((.*?)^\)", (ROOT / "conftest.py").read_text(), re.M | re.S
+    )
+    files = re.findall(r'^ +"(tests/.*?)",$', named, re.M)
+    assert len(files) >= 6
+    assert [each for each in files if not (ROOT / each).is_file()] == []
 
 
 @pytest.mark.parametrize("options", [(), ("-n", "2", "--dist", "loadscope")])

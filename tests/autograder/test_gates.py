@@ -177,22 +177,32 @@ for _name in set(globals()) - _names_before:
 """
 
 
-def without_answers(cells):
-    """Put before each answer a copy of its check: that check runs with the answer deleted.
+def renamed(cells, prefix):
+    """Return copies of cells, with a prefix before their ids."""
+    result = [copy.deepcopy(cell) for cell in cells]
+    for cell in result:
+        cell.id = f"{prefix}{cell.id}"
+    return result
+
+
+def without_answers(slug):
+    """Return the solution, and before each answer its check twice: without it, and with its stub.
 
     What the copies define is forgotten, so that the cells behind run as they do without copies.
     """
+    cells = solution(slug).cells
+    stubs = {cell.id: cell for cell in filter(is_answer, released(slug).cells)}
     result = []
     for place, cell in enumerate(cells):
         if is_answer(cell):
             following = list(cells[place + 1 :])
             check = next(i for i, c in enumerate(following) if c.id == f"check-{cell.id}")
+            to_check = [c for c in following[: check + 1] if c.cell_type == "code"]
             result.append(new_code_cell(REMEMBER, id=f"remember-{cell.id}"))
-            for skipped in following[: check + 1]:
-                if skipped.cell_type == "code":
-                    result.append(copy.deepcopy(skipped))
-                    result[-1].id = f"deleted-{skipped.id}"
+            result += renamed(to_check, "deleted-")
             result.append(new_code_cell(FORGET, id=f"forget-{cell.id}"))
+            result += renamed([stubs[cell.id], to_check[-1]], "stub-")
+            result.append(new_code_cell(FORGET, id=f"forget-again-{cell.id}"))
         result.append(cell)
     return result
 
@@ -207,14 +217,22 @@ def require_full_marks(done, slug):
         assert f"{exercise.id} {exercise.title}: passed" in report(done[cell.id])
 
 
+def require_not_started(cell, slug):
+    """Require that a check has earned nothing, and has said that nothing is there to check."""
+    exercise = exercise_of(cell, slug)
+    assert earned(cell, exercise) == 0, exercise.id
+    headline = report(cell).partition(",")[0].partition("\n")[0]
+    assert headline == f"{exercise.id} {exercise.title}: not started"
+
+
 @each_lesson
-def test_the_solution_earns_everything_and_without_its_answer_each_check_earns_nothing(
+def test_the_solution_earns_everything_and_each_check_nothing_without_its_answer_or_with_its_stub(
     slug, workspace, tmp_path, monkeypatch
 ):
     # A folder without traces: synthetic ones stand in, as on a learner's machine.
     monkeypatch.setenv("COURSE_TRACES", str(tmp_path))
     cells = solution(slug).cells
-    done = run(without_answers(cells), workspace)
+    done = run(without_answers(slug), workspace)
 
     require_full_marks(done, slug)
     for exercise in exercises(slug).values():
@@ -230,6 +248,10 @@ def test_the_solution_earns_everything_and_without_its_answer_each_check_earns_n
     for cell in deleted:
         assert not earned(cell, exercise_of(cell, slug)), cell.id
         assert ": passed" not in report(cell), cell.id
+    with_stubs = [cell for id_, cell in done.items() if id_.startswith("stub-check-")]
+    assert len(with_stubs) == len(deleted)
+    for cell in with_stubs:
+        require_not_started(cell, slug)
 
 
 UNASKED = """
@@ -241,14 +263,7 @@ _Exercise.examine = lambda *args, **kwargs: _Finding(1.0)
 """Forgets the names. What checks say is asked with synthetic traces, and of references with all."""
 
 
-def renamed(cells, prefix):
-    """Return copies of cells, with a prefix before their ids."""
-    result = [copy.deepcopy(cell) for cell in cells]
-    for cell in result:
-        cell.id = f"{prefix}{cell.id}"
-    return result
-
-
+@pytest.mark.journey
 @each_lesson
 def test_the_released_lesson_earns_nothing_and_it_and_the_solution_run_on_real_traces(
     slug, workspace
@@ -269,10 +284,7 @@ def test_the_released_lesson_earns_nothing_and_it_and_the_solution_run_on_real_t
 
     assert [(cell.id, trouble) for cell in cells for trouble in troubles(done[cell.id])] == []
     for cell in filter(is_check, cells):
-        exercise = exercise_of(cell, slug)
-        assert earned(done[cell.id], exercise) == 0, exercise.id
-        headline = report(done[cell.id]).partition(",")[0].partition("\n")[0]
-        assert headline == f"{exercise.id} {exercise.title}: not started"
+        require_not_started(done[cell.id], slug)
     assert done["nothing-kept"].outputs[0].data["text/plain"] == "False"
 
     assert troubles(done["unasked"]) == []
@@ -309,6 +321,7 @@ def test_an_open_notebook_runs_without_traces(slug, workspace, tmp_path, monkeyp
 
 
 @pytest.mark.skipif(traces_dir() is None, reason="needs real traces; set COURSE_TRACES to them")
+@pytest.mark.journey
 @each_open_notebook
 def test_an_open_notebook_runs_on_real_traces(slug, workspace):
     require_that_it_runs(slug, workspace)
