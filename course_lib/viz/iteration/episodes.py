@@ -161,7 +161,7 @@ EPISODES: Mapping[str, Episode] = {
         ahead="one step",
     ),
 }
-"""What there is to see in lesson 12, by name."""
+"""What there is to see, by name."""
 
 
 def record(episode: Episode) -> list[Moment]:
