@@ -257,9 +257,9 @@ check("12.1", answer)
 
 # %% [markdown] solution="12.2"
 # **Explained.** `= set()` and not `.clear()`: the plan holds the very set, and to empty it would take the names out of the
-# plan. Nobody comes in if somebody was preempted, whatever is left of the budget, or a newcomer takes the blocks for which
-# somebody was just thrown out. Those swapped out come before those that wait, since they hold memory on the CPU and were here
-# first, unless one that waits is more urgent (lesson 6). The rest is accounting, once the budget is settled.
+# plan. Nobody comes in if somebody was preempted, whatever is left of the budget, or a newcomer takes blocks of somebody who
+# was just thrown out. Those swapped out come before those that wait, since they hold memory on the CPU, unless one that waits
+# is more urgent (lesson 6). The rest is accounting, once the budget is settled.
 
 # %% [markdown]
 # ### What must hold, and what breaks
