@@ -1,6 +1,6 @@
-"""Episodes for lesson 12's figure: a real scheduler, a few requests, and one thing to see.
+"""Episodes for films of iterations: a real scheduler, a few requests, and one thing to see.
 
-``EPISODES`` are those of the lesson; ``iteration_film`` makes a film of one of them.
+``EPISODES`` are some of them; ``iteration_film`` makes a film of one of them.
 """
 
 from __future__ import annotations
