@@ -262,7 +262,7 @@ check("6.3", answer)
 # needs two of them. The biggest alone is enough, and with seed 1 throws more away than those two: 580 tokens, and not 488.
 # (Least important looks at arrival among equals only, at size never, and throws away 217 + 580.) In V1 nobody goes: the
 # urgent request stands first in the queue and waits until enough blocks are free. The next preemption comes when a running
-# request fills its last block and finds none, and then it is the least important of those *who run* that goes.
+# request fills its last block and finds none, and then, under priority, the least important of those *who run* goes.
 
 # %% [markdown]
 # ## 4. Two ways to pay
@@ -424,7 +424,7 @@ assert 2.1e-9 < 2 * pair_seconds < 2.4e-9
 #
 # 1. `running`: who has blocks gets its next token;
 # 2. `swapped`: who left comes back, in the order of leaving (under priority, the more important first), if there is room for
-#    all of its blocks and for the tokens that it lacks (for one that decodes: one token);
+#    all of its blocks, for the tokens that it lacks (for one that decodes: one token) and for the watermark of section 9;
 # 3. `waiting`: who is new comes in, and who was preempted and is to be recomputed.
 #
 # Swapped ones come before waiting ones: they were chosen before, and their blocks on the CPU become free for others. There is one
@@ -439,7 +439,7 @@ assert 2.1e-9 < 2 * pair_seconds < 2.4e-9
 # ## 6. The step that makes room
 #
 # In the loop of lesson 5 there was a line "if a block is missing, somebody gives way". Here it is. `serve_running` asks the
-# manager for slots for each request; where it says no, `preempt_for` makes room: it asks the policy for a victim, takes it
+# manager for the slots that a request lacks; where it says no, `preempt_for` makes room: it asks the policy for a victim, takes it
 # out of `running`, preempts it, and asks the manager again. It may come to pass that the victim is the very request that
 # needed room. Put its lines in order. One rule: the decision is logged while the victim is still in the batch.
 
@@ -1002,7 +1002,7 @@ for name, options in admissions.items():
 
 # %% [markdown]
 # More than three times as many preemptions, and most of them of one kind: a newcomer begins a prompt that it cannot finish, finds
-# no block for the next part, and throws *itself* out. What it computed is lost; it comes back, and begins anew. The name for
+# too few blocks for the next part, and throws *itself* out. What it computed is lost; it comes back, and begins anew. The name for
 # this is **thrash**: the machine is busy, and little comes of it. (vLLM issue #25538, of 2025, describes it; vLLM 0.33.0
 # asks for room for the whole prompt.) With the prefix cache the mean TTFT hardly suffers.
 
@@ -1130,7 +1130,7 @@ parts.table(lesson=6)
 # %% [markdown]
 # ## 13. Takeaways
 #
-# - Only who runs and finds no block preempts. Who arrives waits, however important.
+# - Only who runs and finds too few blocks preempts. Who arrives waits, however important.
 # - A victim frees the blocks that it holds alone, which may be none. Neither vLLM's loop nor this one asks how many.
 # - It loses keys and values, never its tokens. What it had got in this step was not computed, and goes back to the budget.
 # - Copying costs $2nk/B$, computing $2Pn/F$, with a floor on an idle GPU. They are equal at $B^{*} = kF/P$, and what $B$ is

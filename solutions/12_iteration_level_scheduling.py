@@ -237,7 +237,7 @@ answer["free"] = 1
 check("12.1", answer)
 
 # %% [markdown] solution="12.1"
-# **Explained.** r2 knows 7 tokens, finds 4 of them in the block that r0 has filled, and lacks 3. From step 2 on
+# **Explained.** With seed 1, r2 knows 7 tokens, finds 4 of them in the block that r0 has filled, and lacks 3. From step 2 on
 # everybody lacks 1. A request takes a block whenever its computed tokens go beyond a multiple of 4: r0 and r1 take theirs as
 # they grow, until one asks and none is free. The last in, r2, gives way. It
 # stands last, so it has not been served yet, and is not in the plan. It holds three blocks at that point and shares one with r0, so two come back, and one of the two
@@ -257,9 +257,9 @@ check("12.1", answer)
 
 # %% [markdown] solution="12.2"
 # **Explained.** `= set()` and not `.clear()`: the plan holds the very set, and to empty it would take the names out of the
-# plan. Nobody comes in if somebody was preempted, whatever is left of the budget, or a newcomer takes the blocks for which
-# somebody was just thrown out. Those swapped out come before those that wait, since they hold memory on the CPU and were here
-# first, unless one that waits is more urgent (lesson 6). The rest is accounting, once the budget is settled.
+# plan. Nobody comes in if somebody was preempted, whatever is left of the budget, or a newcomer takes blocks of somebody who
+# was just thrown out. Those swapped out come before those that wait, since they hold memory on the CPU, unless one that waits
+# is more urgent (lesson 6). The rest is accounting, once the budget is settled.
 
 # %% [markdown]
 # ### What must hold, and what breaks
@@ -285,7 +285,7 @@ check("12.1", answer)
 # | `self.preempt_for(request, num, output)` | lesson 6: preempts until the request has its slots or is a victim itself; returns the tokens that go back to the budget |
 #
 # What makes it hard is that `preempt_for` takes requests out of `self.running` while you go through it. Under first come,
-# first served they leave from behind, and nothing happens to you. Under priority they may leave from the front:
+# first served they leave from behind, and nobody moves up. Under priority they may leave from the front:
 #
 #     running   l    h    i          you stand at place 1, at h, which needs a block
 #               0    1    2
@@ -572,7 +572,8 @@ print(f"a step runs {run_ms:.1f} ms; planned in 3 ms: {(run_ms + 3) / run_ms:.2f
 # %% [markdown]
 # ### A batch size that looks after itself
 #
-# The budget bounds how long a step takes, and so the gap between two tokens of everybody. Lesson 11 chooses it beforehand.
+# At given contexts the budget bounds how long a step takes, and so the gap between two tokens of everybody who misses no
+# step. Lesson 11 chooses it beforehand.
 # Nobody knows the load beforehand. A controller can look at each step: was it longer than the target, multiply the limit by
 # 0.8; otherwise add 16. Slowly up and quickly down is how classic TCP (Reno) finds the bandwidth of a line that it does
 # not know (additive increase, multiplicative decrease).
@@ -584,8 +585,8 @@ print(f"a step runs {run_ms:.1f} ms; planned in 3 ms: {(run_ms + 3) / run_ms:.2f
 # %% [markdown] solution="12.6b"
 # **Explained.** Down by a factor: far above the target it gets back within a few steps, wherever it started. Up by
 # steps: near the target it creeps. It also creeps up in a step that did not use the limit, which says nothing of a
-# larger one; more below. The minimum keeps running requests served; the maximum is what the operator allowed. `int`
-# cuts, which also lets a small limit fall.
+# larger one; more below. A minimum no smaller than the batch keeps running requests served; the maximum is what the operator
+# allowed. `int` cuts, which also lets a small limit fall.
 
 # %% [markdown]
 # Put it to work. **Goodput** is the number of requests per second that meet their objective, here a first token within 1 s
@@ -693,7 +694,7 @@ assert careful.goodput(level) > scores["controller"] and np.percentile(careful.i
 
 # %% [markdown] criteria="12.7"
 # - (a) What a long step does to those who decode, and which half of the objective is missed; a figure with its unit.
-# - (b) What is observed and when, and what it costs; two figures.
+# - (b) What is observed and when, and what it costs; a figure.
 # - (c) A concrete load or objective, and what the rule "0.8 down, 16 up" would do under it.
 
 # %% [markdown]
@@ -1079,7 +1080,7 @@ parts.table(lesson=12)
 #   front.
 # - What a victim had got was not computed: it leaves the plan, and goes back to the budget.
 # - Drafts and placeholders are positions ahead. Rejected ones are taken back; a token in vain is the price of an EOS seen late.
-# - A budget is a bound on everybody's gap. A controller finds it, and
+# - At given contexts, a budget is a bound on the gap of everybody who misses no step. A controller finds it, and
 #   it keeps the gaps shorter if it goes up only after steps that used its limit.
 # - A scheduler is checked by laws, and by recorded plans. Sums do not see who was skipped.
 #

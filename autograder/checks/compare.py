@@ -103,7 +103,10 @@ class Agreement:
         """
         limits = [f"{self.rel:g} of the value"] if self.rel else []
         limits += [f"{self.absolute:g}"] if self.absolute else []
-        return f"a difference of up to {' plus '.join(limits)} is allowed" if limits else ""
+        if not limits:
+            return ""
+        which = ", whichever is more," if len(limits) == 2 else ""
+        return f"a difference of up to {' or '.join(limits)}{which} is allowed"
 
     def _numbers(self, expected: float, got: float) -> str | None:
         wanted, came = type(expected), type(got)

@@ -139,7 +139,7 @@ SPACE = Exercise(
     ),
     hints=(
         "What is in the two attributes after a request that did not fit?",
-        "Refuse whoever holds blocks already. If there are too few, say None before anything has "
+        "Refuse whoever is here already. If there are too few, say None before anything has "
         "changed. What comes back takes its place in the ascending order.",
         "`if num_blocks > len(self.free_blocks): return None`",
     ),

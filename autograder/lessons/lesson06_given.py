@@ -240,7 +240,7 @@ def form_of_a_decision(state: Any) -> str:
         return ""
     if isinstance(state, (list, tuple)) and all(each in tuple("ABCDU") for each in state):
         return ""
-    return f'{state!r} is neither a number nor a list of names, such as ["D", "C"]'
+    return f'{state!r} is neither a number nor a list of names of the task, such as ["D", "C"]'
 
 
 # 6.8, six steps by hand

@@ -104,7 +104,7 @@ def counts_what_will_come(free: int, running: list[Running], need: int) -> tuple
 
 
 def passes_over(free: int, running: list[Running], need: int) -> tuple[list[str], int]:
-    """Take an older one where the last is being copied."""
+    """Take an older one where the last would free nothing now."""
     preempted = []
     for request in list(reversed(running)):
         name, num_blocks, is_copied = request

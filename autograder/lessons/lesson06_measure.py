@@ -61,7 +61,7 @@ def measured() -> dict[str, float]:
 
 
 def close_enough(expected: Any, got: Any) -> str | None:
-    """Agree on ratios up to a ten thousandth of each: rounding is allowed."""
+    """Agree on ratios up to a ten thousandth, of each or of 1: rounding is allowed."""
     return within(rel=1e-4, absolute=1e-4)(expected, got)
 
 

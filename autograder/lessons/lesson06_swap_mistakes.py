@@ -114,10 +114,10 @@ class EntersTheRefused(SwapSpace):
 
 
 class ReleasesNobody(SwapSpace):
-    """Releases who holds nothing."""
+    """Releases who is not here."""
 
     def release(self, request_id: str) -> list[int]:
-        """Return nothing for who holds nothing."""
+        """Return nothing for who is not here."""
         return super().release(request_id) if request_id in self.held_blocks else []
 
 
@@ -217,7 +217,7 @@ SWAP_SPACE = (
     ),
     Misconception(
         "releases nobody",
-        "To release a request that holds nothing is a mistake of the caller: a KeyError says so.",
+        "To release a request that is not here is a mistake of the caller: a KeyError says so.",
         ReleasesNobody,
     ),
     Misconception(
@@ -303,8 +303,8 @@ DECISION = (
     ),
     Misconception(
         "arrivals preempt",
-        "In V1 only a running request that finds no block preempts. Who waits, waits, however "
-        "important.",
+        "In V1 only a running request that finds too few blocks preempts. Who waits, waits, "
+        "however important.",
         arrivals_preempt,
     ),
     Misconception(
@@ -401,7 +401,7 @@ def who_needs_it_goes(seed: int) -> dict[str, Any]:
 
 
 def one_block_comes_back(seed: int) -> dict[str, Any]:
-    """Free only the block that was needed."""
+    """Free only the blocks that were needed."""
     states = given.six_steps(seed).answer
     changed = {
         name: [0, *rest]
@@ -471,7 +471,7 @@ STEPS = (
     ),
     Misconception(
         "one block comes back",
-        "All blocks of the victim are freed, though one was needed.",
+        "All blocks of the victim are freed, though fewer were needed.",
         one_block_comes_back,
     ),
 )

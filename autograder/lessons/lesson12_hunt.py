@@ -223,8 +223,8 @@ def _complaint(case: Any) -> str | None:
             return f'a request is ("b", tokens, cached tokens), not {each!r}'
         if each[2] % BLOCK_SIZE or not 0 <= each[2] < each[1] <= 100_000:
             return (
-                f"{each!r}: cached are whole blocks of {BLOCK_SIZE}, and fewer tokens than the "
-                "prompt has"
+                f"{each!r}: a prompt has at most 100,000 tokens; cached are 0 or more whole blocks "
+                f"of {BLOCK_SIZE}, and fewer tokens than the prompt has"
             )
     names = [each[0] for each in line]
     if len(set(names)) < len(names):

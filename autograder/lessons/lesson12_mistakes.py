@@ -296,7 +296,8 @@ AHEAD = (
     ),
     Misconception(
         "the end one too early",
-        "The token before the last one has to be computed as well, or the last one never comes.",
+        "The token before the last one has to be computed as well. Without a placeholder it is "
+        "left out of the next plan, and the last one comes a step later.",
         end_too_early,
     ),
     Misconception(

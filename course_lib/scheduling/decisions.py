@@ -189,7 +189,7 @@ def _why_no_room(scheduler: Scheduler, request: Request, num_left: int) -> str:
     num_shared = sum(block.ref_cnt > 0 for block in hits)
     num_needed = -(-num_tokens // manager.block_size) - num_shared
     num_free = manager.block_pool.get_num_free_blocks()
-    num_kept_back = manager.watermark_blocks if scheduler.running else 0
+    num_kept_back = min(manager.watermark_blocks, num_free) if scheduler.running else 0
     if num_needed <= num_free - num_kept_back:
         return "there is room, but it does not start in this step"
     reason = f"needs {_blocks(num_needed)}, {num_free} free"

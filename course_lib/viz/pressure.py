@@ -52,7 +52,7 @@ POLICIES = {
 }
 """Who may be chosen to give way, by what the reader sees."""
 MODES = {"gone, to be computed again": "recompute", "copied to the CPU": "swap"}
-WATERMARKS = {"none": 0.0, "5% of the blocks": 0.05, "20% of the blocks": 0.2}
+WATERMARKS = {"none": 0.0, "1 block": 0.05, "7 blocks": 0.2}
 
 _MARGIN, _TOP, _HEIGHT, _LANE = 24, 88, 300, 90
 _NAMES = {"running": "runs", "prefill": "computes again", "swapped": "on the CPU"}

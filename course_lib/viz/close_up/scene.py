@@ -319,10 +319,12 @@ def _first_shown(moment: Moment, rows: int) -> int:
 def _waiting(
     moment: Moment, gave_way: Mapping[str, str], page: Page, top: float
 ) -> Iterator[Shape]:
-    """Draw those who wait, the next in line first, and below them why."""
+    """Draw those who wait, the ones on the CPU first, and below them why."""
     names, column = (*moment.state.swapped, *moment.state.waiting), page.waiting
     shown = names[: column.rows]
-    yield _title("waiting, next in line first", "waiting", names, 0, shown, column, top)
+    # Under priority, one that waits may be more urgent than those on the CPU.
+    order = "those on the CPU" if moment.state.swapped else "next in line"
+    yield _title(f"waiting, {order} first", "waiting", names, 0, shown, column, top)
     for number, name in enumerate(shown):
         yield from _row(moment, page, column, top + 26 + number * _LINE, name)
     y = top + 44 + len(shown) * _LINE

@@ -21,7 +21,7 @@ BAR_NAMES = {
 """What the legend calls states that mean tokens here, besides blocks or requests."""
 
 _TOOLTIPS = {
-    "computed": "{:,} tokens computed before this iteration",
+    "computed": "{:,} tokens that it need not compute any more",
     "now": "{:,} tokens computed in this iteration",
     "known": "{:,} tokens known and not computed",
     "ahead": "{:,} positions ahead of what is known",

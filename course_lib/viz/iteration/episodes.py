@@ -1,6 +1,6 @@
-"""Episodes for lesson 12's figure: a real scheduler, a few requests, and one thing to see.
+"""Episodes for films of iterations: a real scheduler, a few requests, and one thing to see.
 
-``EPISODES`` are those of the lesson; ``iteration_film`` makes a film of one of them.
+``EPISODES`` are some of them; ``iteration_film`` makes a film of one of them.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ EPISODES: Mapping[str, Episode] = {
         ahead="one step",
     ),
 }
-"""What there is to see in lesson 12, by name."""
+"""What there is to see, by name."""
 
 
 def record(episode: Episode) -> list[Moment]:

@@ -1,4 +1,4 @@
-"""Lesson 12's figure: one iteration under the microscope, decision by decision.
+"""A film of a few requests: one iteration under the microscope, decision by decision.
 
 A request is a bar with two marks, the tokens that are computed and the tokens that are known; an
 iteration moves the first. Above the requests stand the limits under which that happens: the token

@@ -1,4 +1,4 @@
-"""What lesson 12's figure says of each moment of an iteration, in sentences with numbers."""
+"""What the figures of iterations say of each moment of an iteration, in sentences with numbers."""
 
 from __future__ import annotations
 
@@ -137,8 +137,9 @@ def _begins(before: Moment, now: Moment) -> str:
     state = now.state
     ended = ""
     if now.finished:
-        verb = "has ended and given its" if len(now.finished) == 1 else "have ended and given their"
-        ended = f"{_listed(now.finished)} {verb} blocks back. "
+        # One that was refused has never held any.
+        verb = "has ended and holds" if len(now.finished) == 1 else "have ended and hold"
+        ended = f"{_listed(now.finished)} {verb} no blocks now. "
     crowd = people(len(state.running), "run").capitalize()
     if state.waiting or not state.swapped:
         crowd += f", {people(len(state.waiting), 'wait')}"

@@ -176,7 +176,8 @@ def test_a_comparison_that_is_given_an_object_refuses():
             within(rel=1e-6, absolute=1e-3),
             0.0,
             0.5,
-            "it is off by 0.5; a difference of up to 1e-06 of the value plus 0.001 is allowed",
+            "it is off by 0.5; a difference of up to 1e-06 of the value or 0.001, whichever is "
+            "more, is allowed",
         ),
         (within(rel=0.1), 0.5, 50.0, "it is off by 49.5 (99 times the value); a difference"),
         (within(rel=0.1), -4.0, 0.0, "it is off by 4 (as much as the value itself); a difference"),

@@ -9,15 +9,22 @@ import pytest
 
 from autograder.lessons import lesson12_given as given
 from autograder.lessons import lesson12_hunt as hunt
+from autograder.lessons import lesson12_mistakes as mistakes
 from autograder.lessons import lesson12_plans as plans
 from autograder.lessons import lesson12_work as work
 from autograder.proxy.subject import LocalSubject
+from course_lib.kv_cache import KVCacheManager
+from course_lib.mounting import mount
 from course_lib.scheduling import (
+    AsyncScheduler,
+    Request,
     RequestStatus,
     Scheduler,
+    SchedulerConfig,
     SchedulerOutput,
     SpeculativeScheduler,
 )
+from course_lib.scheduling.watch.driver import run_plans
 from course_lib.scheduling.watch.violations import plan_violations
 from lesson_answers import (
     SAME,
@@ -540,3 +547,22 @@ def test_a_hit_that_is_not_admitted_is_no_matter_of_a_cut(budget, free):
 def test_what_is_no_case_is_told_so(case):
     assert hunt.reaches_too_far(None, case)
     assert "plans" not in hunt.reaches_too_far(None, case)
+
+
+def test_a_prompt_that_is_too_long_for_the_hunt_is_told_so():
+    case = {"line": [("b", 100_001, 256)], "budget": 1000, "free": 8}
+    assert "at most 100,000 tokens" in hunt.reaches_too_far(None, case)
+
+
+def test_without_a_placeholder_the_last_token_comes_a_step_later():
+    num_plans = []
+    for place_ahead in (AsyncScheduler.place_ahead, mistakes.end_too_early):
+        kind = mount(AsyncScheduler, {"place_ahead": place_ahead})
+        scheduler = kind(SchedulerConfig(), KVCacheManager(num_blocks=20))
+        request = Request("a", range(5), max_tokens=4)
+        scheduler.add_request(request)
+        num_plans.append(sum(1 for _ in run_plans(scheduler, lambda *_: 7, max_in_flight=2)))
+        assert request.output_token_ids == [7] * 4
+    assert num_plans == [5, 6]
+    said = next(each for each in mistakes.AHEAD if each.wrong is mistakes.end_too_early)
+    assert "the last one comes a step later" in said.explanation

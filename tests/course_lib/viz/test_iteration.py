@@ -176,6 +176,20 @@ def test_events_are_what_a_reader_looks_for(name: str, expected: list[str]) -> N
     assert expected or not found
 
 
+def test_a_hit_on_what_another_computes_now_is_not_said_to_be_of_before() -> None:
+    moments, scenes = moments_of("hit"), scenes_of("hit")
+    ends = place_of(moments, Happening.ENDS)
+    said = boxes(scenes[ends])["b-computed"].tooltip
+    assert said == "b: 24 tokens that it need not compute any more"
+
+
+def test_of_one_that_was_refused_it_is_not_said_that_it_held_blocks() -> None:
+    scheduler = Scheduler(SchedulerConfig(), KVCacheManager(9, 4))
+    requests = [Request("big", range(99), 3), Request("a", range(5), 2)]
+    said = captions(run_moments(scheduler, {0: requests}, 1))
+    assert said[0].startswith("Iteration 0 begins. big has ended and holds no blocks now. ")
+
+
 def test_who_waits_for_the_same_reason_is_named_together() -> None:
     said = captions(moments_of("swap"))
     assert "c waits: nobody starts in a step that preempts." in said

@@ -357,6 +357,9 @@ def test_who_is_swapped_out_waits_with_what_it_has() -> None:
     number = at(own.told, Happening.PREEMPTS)
     victim = own.told.moments[number].request_id
     assert boxes(own.film[number].scene)[f"{victim}-computed"].state == "swapped"
+    title = words(own.film[number].scene)["title-waiting"]
+    assert title.startswith("waiting, those on the CPU first: ")
+    assert words(figure().film[0].scene)["title-waiting"].startswith("waiting, next in line first")
 
 
 def test_what_a_scheduler_does_wrong_stands_in_the_picture(
