@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from autograder import lessons
 from autograder.paths import PROJECT_FOLDER
 from autograder.workspace.copies import released_lessons
+from course_lib.catalogue import FINAL_PROJECT
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "lessons" / "README.md").read_text(encoding="utf-8")
@@ -30,6 +32,17 @@ def test_its_links_lead_to_files_and_its_files_are_there() -> None:
     assert [
         page for page in re.findall(r"`(docs/[^`]+)`", GUIDE) if not (ROOT / page).is_file()
     ] == []
+
+
+def test_without_stretches_a_lesson_gives_the_points_that_it_says() -> None:
+    (least,) = re.findall(r"\*stretch\* at least (\d+) points of 100", GUIDE)
+    stretches = [
+        sum(each.points for each in lessons.exercises(lesson) if each.title.endswith("(stretch)"))
+        for lesson in lessons.numbers()
+        if lesson < FINAL_PROJECT
+    ]
+    assert max(stretches) > 0
+    assert int(least) <= 100 - max(stretches) < int(least) + 10
 
 
 @pytest.mark.parametrize(
