@@ -10,7 +10,7 @@
 #
 # **By the end you will have built** Little's law on an event log; the p99 of one server, the wait where sizes differ, and the
 # share that waits before thousands of servers; a simulator that takes ten million customers in a second or two and confirms
-# each formula; arrivals in bursts; a load generator that keeps to its rate; and a planner that finds the fewest GPUs for a
+# the mean waits; arrivals in bursts; a load generator that keeps to its rate; and a planner that finds the fewest GPUs for a
 # target. You will be able to say when each of them may be believed.
 #
 # **You need** lesson 1 (what an iteration reads), lesson 5 (what a batch shares, TTFT), lesson 9 (orders of service). Of
