@@ -10,7 +10,7 @@
 #
 # **By the end you will have built** Little's law on an event log; the p99 of one server, the wait where sizes differ, and the
 # share that waits before thousands of servers; a simulator that takes ten million customers in a second or two and confirms
-# each formula; arrivals in bursts; a load generator that keeps to its rate; and a planner that finds the fewest GPUs for a
+# the mean waits; arrivals in bursts; a load generator that keeps to its rate; and a planner that finds the fewest GPUs for a
 # target. You will be able to say when each of them may be believed.
 #
 # **You need** lesson 1 (what an iteration reads), lesson 5 (what a batch shares, TTFT), lesson 9 (orders of service). Of
@@ -299,9 +299,9 @@ assert long_ones.sum() > 0.5 * code_gaps.sum() and len(long_ones) < 0.02 * len(c
 #
 # $$P(\text{response} > t) = e^{-(\mu - \lambda)t}$$
 #
-# Write the method of `MM1` that turns this around; the object has `self.lam` and `self.mu`. (What is imported above a stub,
-# such as `require_quantile`, is what the library's own answer uses to refuse arguments; `help(require_quantile)` says how
-# it is called. You may do it yourself.)
+# Write the method of `MM1` that turns this around; the object has `self.lam` and `self.mu`. (What is imported above a stub
+# is what the library's own answer uses. `require_quantile` refuses arguments; `help(require_quantile)` says how
+# it is called. You may refuse them yourself.)
 
 # %% exercise="10.2a"
 
@@ -367,7 +367,7 @@ for rate in (0.1, 0.2, 0.3, 0.4):
     print(f"{rate:.1f} per second: load {one_by_one.rho:.0%}, mean wait {one_by_one.mean_wait:5.2f} s")
 
 # %% [markdown]
-# A server that takes one request at a time is in trouble at one request in two seconds. That is why nobody serves like that.
+# A server that takes one request at a time is in trouble at one request in two seconds. That is why your engine batches.
 #
 # ## 5. Many servers
 #
@@ -385,7 +385,7 @@ predicted_pooled = None  # your prediction, in services
 #
 # $$B(c) = \frac{a^c/c!}{\sum_{n=0}^{c} a^n/n!}$$
 #
-# With $c$ = 300 and $a$ = 290, $a^c$ has 739 digits and $c!$ has 615, though $B$ is 0.03; no float holds them. Do not
+# With $c$ = 300 and $a$ = 290, $a^c$ has 739 digits and $c!$ has 615, though $B$ is 0.03; no 64-bit float holds them. Do not
 # compute what cancels. Add the servers one by one:
 #
 # $$B(0) = 1, \qquad B(n) = \frac{a\,B(n-1)}{n + a\,B(n-1)}$$
@@ -584,7 +584,7 @@ compare(predicted_burst, wait_at[4.0] / wait_at[1.0], "times")
 
 # %% [markdown]
 # Bursts cost as much as load does: at a CV of 4 one waits eight times as long or more, at the same utilisation. (The dial at
-# the top shows it at every load: choose a CV there.) And it gets worse: the formula knows how gaps are *spread*, not in which
+# the top shows other loads: choose a CV there.) And it gets worse: the formula knows how gaps are *spread*, not in which
 # *order* they come. Below, Azure's code requests go through one engine: as they came, with the same gaps in another order,
 # and as a Poisson process of the same rate. **Predict:** how many times as long is the mean TTFT as they came, compared with
 # the Poisson process?

@@ -421,7 +421,7 @@ LOSS = (
     ),
     Misconception(
         "the textbook ratio",
-        "aᶜ and c! leave the range of numbers for some hundred servers, though their ratio does "
+        "aᶜ and c! leave the range of floats for some hundred servers, though their ratio does "
         "not. Add the servers one by one.",
         textbook,
     ),

@@ -65,7 +65,10 @@ class QueueModel(ABC):
 
     @property
     def mean_queue_length(self) -> float:
-        """Mean number of requests that wait, without those in service (L_q), averaged over time."""
+        """Mean number in the system beyond the busy servers (L_q), averaged over time.
+
+        Under first come, first served, it is the number of requests that wait.
+        """
         return self.throughput * self.mean_wait
 
     @property

@@ -34,14 +34,15 @@ def require_not_negative(**values: float) -> None:
 
 
 def require_count(name: str, value: int, at_least: int = 1) -> None:
-    """Raise ValueError unless ``value`` is a whole number from ``at_least``."""
+    """Raise ValueError unless ``value`` is a whole number, of type int, from ``at_least``."""
     try:
         whole = operator.index(value)
     except TypeError:
         whole = at_least - 1
     if whole < at_least:
         raise ValueError(
-            f"{name} is {value!r}; it must be a whole number from {at_least}, whatever ρ (rho) is"
+            f"{name} is {value!r}; it must be a whole number, of type int, from {at_least}, "
+            "whatever ρ (rho) is"
         )
 
 

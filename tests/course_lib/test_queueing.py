@@ -1250,7 +1250,7 @@ def test_a_variation_must_not_be_negative(build: Callable[[float], object], bad:
         build(bad)
 
 
-@pytest.mark.parametrize("bad", [0, -3, 2.5, None])
+@pytest.mark.parametrize("bad", [0, -3, 2.5, 2.0, None])
 @pytest.mark.parametrize(
     "build",
     [
@@ -1264,7 +1264,8 @@ def test_a_variation_must_not_be_negative(build: Callable[[float], object], bad:
 def test_servers_and_places_are_counted_from_one(
     build: Callable[[object], object], bad: object
 ) -> None:
-    with pytest.raises(ValueError, match=r"must be a whole number from 1, whatever ρ \(rho\) is"):
+    said = r"must be a whole number, of type int, from 1, whatever ρ \(rho\) is"
+    with pytest.raises(ValueError, match=said):
         build(bad)
 
 
