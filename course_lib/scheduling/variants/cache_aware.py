@@ -103,7 +103,7 @@ class CacheAwareRequestQueue(FCFSRequestQueue):
     def __iter__(self) -> Iterator[Request]:
         """Yield the requests in the order in which they would be taken if nothing else happened."""
         in_line, num_passes = list(self.requests.values()), self.num_passes.copy()
-        while in_line:
+        for _ in range(len(in_line)):  # a choice that adds to the line makes it no longer
             position = self.choose(in_line, num_passes)
             num_passes.update(request.request_id for request in in_line[:position])
             yield in_line.pop(position)
