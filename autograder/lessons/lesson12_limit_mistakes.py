@@ -221,8 +221,8 @@ OBSERVE = (
     ),
     Misconception(
         "falls by steps",
-        "Downwards it is multiplied: at 16 at a time a budget of 2,048 needs a hundred steps that "
-        "are too long.",
+        "Downwards it is multiplied: at 16 at a time a budget of 2,048 is still at 448 after a "
+        "hundred steps that are too long.",
         falls_by_steps,
     ),
     Misconception(

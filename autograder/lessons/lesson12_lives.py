@@ -196,7 +196,7 @@ def a_decode_behind_a_prompt(life: Life) -> None:
 
 
 def victims_had_tokens(life: Life) -> None:
-    """A victim had been served; what it had got goes to a prompt behind, which is long."""
+    """A victim had been served; the long prompt behind it gets no more for what goes back."""
     scheduler(life, 12, policy="priority", max_num_batched_tokens=6, reserve_full_prompt=False)
     add(life, "l", 3, 20, 5)
     run(life, 2)
