@@ -798,9 +798,9 @@ def make_room(free: int, running: list[tuple[str, int, bool]], need: int) -> tup
 # reason.
 
 # %% [markdown] answer="6.9" points=5
-# **A** preempts b, sees that nothing has become free, and stops. b has lost its place and its keys and values, and nobody
-# has gained a block: b pays for nothing, and perhaps a in the next step. A user of b waits longer for no reason;
-# all others go on. **B** puts b back and asks again. But a copy ends when the GPU has done it and the engine takes note of
+# **A** preempts b, sees that nothing has become free, and stops. b has lost its place and its blocks, and nobody has
+# gained one: b pays for nothing, and perhaps a in the next step. A user of b waits longer for no reason; the server goes
+# on. **B** puts b back and asks again. But a copy ends when the GPU has done it and the engine takes note of
 # that, after this step has been planned; inside the loop nothing ever changes. So it asks for ever: the engine hangs, with
 # no error and a busy CPU, and all users wait. I would rather have A. It is incomplete, and what it does wrong costs one
 # request per step; B stops everybody. (nano-vllm has the question for a request that is larger than the pool and alone:

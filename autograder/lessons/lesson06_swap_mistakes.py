@@ -212,7 +212,7 @@ SWAP_SPACE = (
     ),
     Misconception(
         "enters who was refused",
-        "Who got no blocks must not be there as one who holds some.",
+        "Who got None is not here: it must not be found in `held_blocks`.",
         EntersTheRefused,
     ),
     Misconception(
