@@ -251,9 +251,10 @@ assert np.isclose(measured_law.mean_in_system, measured_law.arrival_rate * measu
 # has 100 tokens in 1 s. Is the mean speed $(10 + 100)/2 = 55$? A look at the clock shows 10 for nine seconds and 100 for one:
 # 19 tokens per second, and that is what was generated: 190 tokens in 10 s. A mean over requests gives each *request* a vote.
 #
-# And: buses come every 10 minutes on average. You come at a random moment; how long is the gap you look into? Longer: a gap
-# is met in proportion to its length. Its mean is $E[X^2]/E[X]$, the mean of the gaps weighted by their length. For gaps of 1 and 9
-# that is $(1 + 81)/(1 + 9) = 8.2$, where the plain mean is 5. This is the **inspection paradox**. Azure's requests for code:
+# And: buses come every 10 minutes on average. You come at a random moment; how long is the gap you look into? Longer, unless
+# all are equal: a gap is met in proportion to its length. Its mean is $E[X^2]/E[X]$, the mean of the gaps weighted by their
+# length. For gaps of 1 and 9 that is $(1 + 81)/(1 + 9) = 8.2$, where the plain mean is 5. This is the **inspection
+# paradox**. Azure's requests for code:
 
 # %%
 code = load_azure("code")

@@ -34,14 +34,17 @@ def require_not_negative(**values: float) -> None:
 
 
 def require_count(name: str, value: int, at_least: int = 1) -> None:
-    """Raise ValueError unless ``value`` is a whole number, of type int, from ``at_least``."""
+    """Raise ValueError unless ``value`` is of an integer type, and at least ``at_least``.
+
+    >>> require_count("servers", np.int64(2))
+    """
     try:
         whole = operator.index(value)
     except TypeError:
         whole = at_least - 1
     if whole < at_least:
         raise ValueError(
-            f"{name} is {value!r}; it must be a whole number, of type int, from {at_least}, "
+            f"{name} is {value!r}; it must be a whole number, of an integer type, from {at_least}, "
             "whatever ρ (rho) is"
         )
 

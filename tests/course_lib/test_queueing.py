@@ -1264,7 +1264,7 @@ def test_a_variation_must_not_be_negative(build: Callable[[float], object], bad:
 def test_servers_and_places_are_counted_from_one(
     build: Callable[[object], object], bad: object
 ) -> None:
-    said = r"must be a whole number, of type int, from 1, whatever ρ \(rho\) is"
+    said = r"must be a whole number, of an integer type, from 1, whatever ρ \(rho\) is"
     with pytest.raises(ValueError, match=said):
         build(bad)
 
