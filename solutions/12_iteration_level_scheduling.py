@@ -6,7 +6,7 @@
 #
 # Some fifty times a second a serving engine asks one question: who computes how many tokens now? You have written the parts
 # of the answer: the admission of lesson 5, the preemption of lesson 6, the blocks of lessons 7 and 8, the queues of lesson
-# 9. Here you write the loop that holds them together, and with it your scheduler is complete. Then you hold it against vLLM's
+# 9. Here you write the loop that holds them together, and with it your scheduler plans. Then you hold it against vLLM's
 # own, plan by plan.
 #
 # **By the end you will have built** the running loop and the order of a plan; speculative decoding and planning one step
@@ -420,7 +420,7 @@ print("all texts are the same:", all(texts == outcomes["no drafts"][0] for texts
 # %% [markdown]
 # 31 steps and not 30: the first one computes the prompt and gives one token, and the other 119 come four at a time,
 # ⌈119/4⌉ = 30. The text is the same, whoever guesses. A drafter that is always wrong costs no step, but more than three times the tokens:
-# each step computes four positions for one token. Whether that matters depends on what the step waits for.
+# most steps compute four positions for one token. Whether that matters depends on what the step waits for.
 
 # %% claims="31 steps and not 30"
 assert all(texts == outcomes["no drafts"][0] for texts, *_ in outcomes.values())
@@ -703,7 +703,7 @@ assert careful.goodput(level) > scores["controller"] and np.percentile(careful.i
 # How do you know that a scheduler is right, which you did not write? Not by its plans alone, since a policy is free: whom it
 # serves first, who gives way, whom it lets wait. But some things no plan may do, and they can be written down. Your checker
 # sees the state before a plan, the plan, and the state after it. Go law by law; every faulty plan that is caught earns its
-# share. (The check has hand-made faulty plans, and new ones each time from broken loops such as those of section 5.) A
+# share. (The check has hand-made faulty plans, and drawn ones from broken loops such as those of section 5.) A
 # checker that rejects a valid plan, such as one that lets the first in give way, earns nothing.
 
 
@@ -904,8 +904,8 @@ assert admit([("a", 209, 0), ("c", 556, 256)], 300, 8) == ({"a": (0, 209)}, 91, 
 # %% [markdown]
 # ## 11. It runs in your engine
 #
-# Your scheduler is complete. First, in the engine, with text: six requests in a memory that is too small for them. Beside
-# your loop, a log of decisions: ask it why somebody waits.
+# Your scheduler plans; two of its methods are left for the final project. First, in the engine, with text:
+# six requests in a memory that is too small for them. Beside your loop, a log of decisions: ask it why somebody waits.
 
 # %%
 calls: Counter[str] = Counter()

@@ -340,8 +340,8 @@ SERVE = (
     _mistake(
         PromptsOnly,
         "a prefill phase",
-        "A request that comes back lacks prompt and answer, and one whose token is still to come "
-        "lacks nothing. There are no phases: what it lacks is a difference.",
+        "A request that comes back may lack prompt and answer, and one whose token is still to "
+        "come lacks nothing. There are no phases: what it lacks is a difference.",
     ),
     _mistake(
         NoThreshold,

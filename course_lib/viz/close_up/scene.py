@@ -192,7 +192,7 @@ def summary(moment: Moment, gave_way: Mapping[str, str]) -> str:
     return " ".join(
         [
             f"{people(run, 'run').capitalize()}, {people(wait, 'wait')}.",
-            f"{', '.join(got) or 'nobody got any token'} so far.".capitalize(),
+            f"So far {', '.join(got) or 'nobody got any token'}.",
             *(f"{_left_text(moment, limit)}." for limit in _LIMITS),
             *(_gave_way_text(name, why) for name, why in gave_way.items()),
             *waiting_texts(moment),

@@ -295,6 +295,13 @@ def test_captions_and_alts_are_true_of_their_frames() -> None:
                 assert says.get(f"{name}-says", f"gets {count:,}").startswith(f"gets {count:,}")
 
 
+def test_alts_leave_names_as_they_are() -> None:
+    requests = [Request(name, [ord(name)] * 20, max_tokens=4) for name in "pQ"]
+    opened = viz.microscope(requests, num_blocks=FEW, iteration=0).told
+    assert "So far p got 20, Q got 20." in opened.twin().alt
+    assert "So far nobody got any token." in opened.scene(0).alt
+
+
 def test_the_twin_is_the_end_of_the_iteration_that_preempts_most() -> None:
     opened = runs_of(512)["preempted"]
     assert figure().told.iteration == opened.iteration
