@@ -1052,7 +1052,7 @@ assert cached.ttft.mean() < 1.1 * results["prefix cache"].ttft.mean()
 #
 # Last in, first out is simple, and not the best, as the row "least progress" shows. Write a policy. For each running request, in order of admission, it sees
 # two numbers: how many tokens are computed, and how often the request was preempted. It returns the index of the one that
-# gives way. Played are 250 requests with lengths of the trace, which come faster than the memory has room; each check draws new ones.
+# gives way. Played are 250 requests with lengths of the trace, which come faster than the memory has room; the grader draws others.
 # It earns by tokens that need *not* be computed again, against last in, first out, and loses a share if anybody is
 # preempted more than twice.
 

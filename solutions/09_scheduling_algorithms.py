@@ -961,7 +961,7 @@ def serve(steps: list[tuple[Any, ...]]) -> list[str]:
 # ## 10. An order of your own
 #
 # Now write an order yourself. Played are 400 requests with lengths of the trace, which come about one and a half times to
-# twice as fast as they can be served; each check draws new ones. Your function sees the tokens of the prompt, the tokens that
+# twice as fast as they can be served; the grader draws others. Your function sees the tokens of the prompt, the tokens that
 # are declared for the answer, and the time of arrival, and returns the key: the smallest is served first.
 #
 # What counts is your **place** between first come, first served (0) and the ratio of section 2 (1 there, and beyond it), by
