@@ -48,7 +48,12 @@ SOME_TABLES = (
     table((2,) * 4 + (1,) * 21),
     one_by_one((2, 1, 1)),
 )
-MANY_BLOCKS = Large(lambda: table((1,) * 12_000), "12,000 blocks", seconds=0.3)
+MANY_BLOCKS = Large(
+    lambda: table((1,) * 12_000),
+    "12,000 blocks",
+    seconds=0.3,
+    slow="Is the table copied or gone through once for each block? A few steps for each are enough",
+)
 
 # 6.2, who gives way
 
