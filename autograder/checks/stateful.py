@@ -524,10 +524,12 @@ def _refills(expected: Step, got: Step) -> Misuse | None:
     was, now = earlier
     if to_wire(now) != to_wire(got.value):
         return None
-    kind = kind_of(was)
+    kind, before, after = kind_of(was), show(was), show(now)
+    # Objects of one class look alike.
+    told = before != after
     return Misuse(
-        f"what the call before it returned is still {show(was)}",
-        f"it is {show(now)} now",
+        f"what the call before it returned is {f'still {before}' if told else 'left as it was'}",
+        f"it is {after} now" if told else "it has other items, or in another order",
         f"a call changes the {kind} that an earlier one returned; make a new {kind} in each",
     )
 

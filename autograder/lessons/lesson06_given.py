@@ -206,7 +206,9 @@ def decision(seed: int) -> Instance:
         "arrivals, with this policy: who goes, in order, until U has room. Take D's real number\n"
         f"- `lost`: how many tokens `last in` throws away. A has computed {tokens['A']} tokens, "
         f"B {tokens['B']}, C {tokens['C']} and D {tokens['D']}\n"
-        "- `in V1`: who goes for U in the scheduler of this lesson"
+        "- `in V1`: who goes for U in the scheduler of this lesson\n\n"
+        'Counts are whole numbers. Who goes is a list of names, such as `["B"]`, and `[]` where '
+        "nobody does."
     )
     gone = drawn["gone"]
     answer = {
@@ -245,7 +247,7 @@ def form_of_a_decision(state: Any) -> str:
         return ""
     if isinstance(state, (list, tuple)) and all(each in tuple("ABCDU") for each in state):
         return ""
-    return f'{state!r} is neither a number nor a list of names, such as ["D", "C"]'
+    return f'{state!r} is neither a number nor a list of names, such as ["D", "C"]; [] is nobody'
 
 
 # 6.8, six steps by hand

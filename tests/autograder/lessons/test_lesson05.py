@@ -75,6 +75,29 @@ def test_a_table_with_another_move_is_told_in_which_row(change, says):
     assert says in finding.counterexample.complaint
 
 
+class Table(dict):
+    pass
+
+
+class Row(set):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("odd", "says"),
+    [
+        (Table, "Table came where a dict was asked; dict(...) makes one of it"),
+        (lambda rows: list(rows.items()), "it is a list, not a dict"),
+        (
+            lambda rows: {now: Row(after) for now, after in rows.items()},
+            "Row came where a set was asked; set(...) makes one of it",
+        ),
+    ],
+)
+def test_a_table_of_another_kind_is_told_what_makes_one_of_it(odd, says):
+    assert says in examine("5.1", odd(given.moves())).counterexample.complaint
+
+
 @pytest.mark.parametrize("answer", [{}, None])
 def test_a_table_without_rows_is_not_started(answer):
     assert examine("5.1", answer).unwritten
