@@ -124,11 +124,19 @@ SOME_LOGS = (
     Call([]),
 )
 
+_ONCE_FOR_EACH = "copied or gone through once for each token or request? A few times are enough"
+
 LONG_LOG = Large(
     lambda: Call([_increasing([0.5] * 60_000), *([[1.0, 2.5]] * 20_000)]),
     "60,000 tokens of one request, and 20,000 requests of two",
-    slow="Is the log, or what was found so far, copied or gone through once for each token or each "
-    "request? A few steps for each token are enough",
+    slow=f"Is the log {_ONCE_FOR_EACH}",
+)
+
+MANY_GAPS = Large(
+    lambda: Call([_increasing([0.5] * 60_000), *([[1.0, 2.5]] * 40_000)]),
+    "60,000 tokens of one request, and 40,000 requests of two",
+    seconds=0.4,
+    slow=f"Is the log, or the list of gaps, {_ONCE_FOR_EACH}",
 )
 
 # 5.6, a flat step
@@ -176,8 +184,9 @@ REFUSED_FLAT = (
 
 MANY_FLAT = Large(
     # The long ones come first: whoever copies all rows for each sequence copies theirs every time.
-    lambda: flat([(8000, 9000, 9000)] * 20 + [(1, 900, 900)] * 50_000),
-    "20 chunks of 8,000 tokens and 50,000 decodes",
-    slow="Are the rows, or the lengths, copied or gone through once for each sequence? A few steps "
-    "for each row and each sequence are enough",
+    lambda: flat([(8000, 9000, 9000)] * 20 + [(1, 900, 900)] * 80_000),
+    "20 chunks of 8,000 tokens and 80,000 decodes",
+    seconds=0.4,
+    slow="Are the rows, or the lengths, copied or gone through once for each sequence? A few times "
+    "in all are enough",
 )

@@ -52,7 +52,7 @@ MANY_BLOCKS = Large(
     lambda: table((1,) * 12_000),
     "12,000 blocks",
     seconds=0.3,
-    slow="Is the table copied or gone through once for each block? A few steps for each are enough",
+    slow="Is the table copied or gone through once for each block? A few times are enough",
 )
 
 # 6.2, who gives way
