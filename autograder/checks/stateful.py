@@ -4,7 +4,7 @@ A check is a Hypothesis state machine written against ``Twin``: every rule says 
 *both* objects, and the first disagreement fails. Objects that methods return, such as the blocks
 of a pool, are compared by the attributes that the rule names, so the check never looks into the
 learner's own. Lists that a method was given are emptied after the call: who kept one instead of
-copying it is found out.
+copying it is found out. So is who fills the list anew that an earlier call returned.
 """
 
 from __future__ import annotations
@@ -515,8 +515,8 @@ def _changes_before_it_refuses(expected: Outcome, got: Outcome) -> bool:
 def _refills(expected: Step, got: Step) -> Misuse | None:
     """Say which list, or the like, came back twice, with other things in it the second time.
 
-    An object may give away what it keeps, which changes with it. What comes back from one call and,
-    filled anew, from the next belongs to nobody.
+    What comes back belongs to the caller, unless the reference keeps it, too. A list that changes
+    without coming back again is no case of this: an object may give away what it has done with.
     """
     earlier = got.outcome.fate.earlier
     if earlier is None or expected.outcome.fate.earlier is not None:
