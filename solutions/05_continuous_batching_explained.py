@@ -898,7 +898,8 @@ predicted_tpot = None  # your prediction: TPOT of continuous over TPOT of static
 # %% exercise="5.8"
 measured = {}
 # "TTFT": the mean, static over continuous; "TPOT": the mean, continuous over static; "longest gap, p99":
-# the 99th percentile over the requests, continuous over static; "throughput": continuous over static. Four plain numbers; do not round.
+# the 99th percentile over the requests, continuous over static; "throughput": continuous over static.
+# Four plain numbers; do not round.
 ### BEGIN SOLUTION
 measured["TTFT"] = np.nanmean(static.ttft) / np.nanmean(continuous.ttft)
 measured["TPOT"] = np.nanmean(continuous.tpot) / np.nanmean(static.tpot)
