@@ -793,6 +793,12 @@ def test_of_the_hole_in_the_cell_each_wrong_condition_has_its_name(load, conditi
     assert named(finding) == (name or SAME)
 
 
+def test_a_repair_that_goes_wrong_late_earns_nothing(load):
+    late = "tokens > 0 and len(running) + len(joining) < seats + (step > 99)"
+    finding = examine("5.7b", load(MENDED_CELL.replace("CONDITION", late)).first_steps)
+    assert finding.fraction == 0
+
+
 @pytest.mark.parametrize(
     ("name", "num_requests"),
     [
