@@ -257,7 +257,7 @@ assert 2 < static.ttft.mean() / continuous.ttft.mean() / rest < 3.5
 
 # %% exercise="5.1"
 moves = {}
-# moves["waiting"] = {"running", ...}: for each status the set of those that may follow it; an empty one is set().
+# moves["waiting"] = {"running", ...}: for each status the set of those that may follow it; an empty one is set(), or is left out.
 ### BEGIN SOLUTION
 moves["waiting"] = {"running", "finished_aborted", "finished_ignored"}
 moves["running"] = {"preempted", "finished_stopped", "finished_length_capped", "finished_aborted"}
@@ -278,7 +278,8 @@ check("5.1", moves)
 
 # %% [markdown]
 # Now let requests live by your table. Memory is so short here that some have to give way. Each move is looked up before it
-# is made; one that is not in the table stops the run.
+# is made; one that is not in the table stops the run. (Where plans are made ahead, as in lesson 12, a last token may still be
+# on its way to a request that is preempted. A table that lets such a request end by it is as right.)
 
 # %%
 seen: Counter[str] = Counter()
@@ -897,7 +898,8 @@ predicted_tpot = None  # your prediction: TPOT of continuous over TPOT of static
 # %% exercise="5.8"
 measured = {}
 # "TTFT": the mean, static over continuous; "TPOT": the mean, continuous over static; "longest gap, p99":
-# the 99th percentile over the requests, continuous over static; "throughput": continuous over static. Do not round.
+# the 99th percentile over the requests, continuous over static; "throughput": continuous over static.
+# Four plain numbers; do not round.
 ### BEGIN SOLUTION
 measured["TTFT"] = np.nanmean(static.ttft) / np.nanmean(continuous.ttft)
 measured["TPOT"] = np.nanmean(continuous.tpot) / np.nanmean(static.tpot)

@@ -852,7 +852,7 @@ results = {
 # victim`.
 
 # %% exercise="6.10"
-measured = {}  # measured["swap at 25 GB/s"] = ...
+measured = {}  # measured["swap at 25 GB/s"] = ..., and so on: seven plain numbers; do not round
 ### BEGIN SOLUTION
 for setup, outcome in results.items():
     if setup != "recompute":

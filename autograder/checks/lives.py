@@ -136,6 +136,9 @@ class Life:
             return self._log(Step(text, Returned(None)))
         spoil = self._spoil is None or len(self.steps) in self._spoil
         outcome = self._subject.invoke(self._object, method, args, kwargs, watch=True, spoil=spoil)
+        if all(step.given is None for step in self.steps):
+            # The call before it is one of another life, which nobody is shown.
+            outcome = replace(outcome, fate=replace(outcome.fate, earlier=None))
         seen = look(self._subject, outcome, reads)
         if isinstance(outcome, Returned) and isinstance(seen, Returned):
             self._remember(outcome.value, seen.value)

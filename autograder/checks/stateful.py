@@ -4,7 +4,7 @@ A check is a Hypothesis state machine written against ``Twin``: every rule says 
 *both* objects, and the first disagreement fails. Objects that methods return, such as the blocks
 of a pool, are compared by the attributes that the rule names, so the check never looks into the
 learner's own. Lists that a method was given are emptied after the call: who kept one instead of
-copying it is found out.
+copying it is found out. So is who fills the list anew that an earlier call returned.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from autograder.checks.finding import (
 from autograder.checks.lateness import SLOWER, unless_by_chance
 from autograder.checks.lives import LargeLife, Life, Pair, Script, Step, does_nothing
 from autograder.checks.memory import Memory
-from autograder.checks.observe import misuse
+from autograder.checks.observe import Misuse, misuse
 from autograder.checks.reference import Method
 from autograder.checks.search import Search
-from autograder.checks.show import length_of, show_outcome, show_refusal, with_state
+from autograder.checks.show import length_of, show, show_outcome, show_refusal, with_state
 from autograder.checks.twin import Twin
 from autograder.proxy.subject import (
     TRUSTED_PATIENCE,
@@ -51,6 +51,7 @@ from autograder.proxy.subject import (
     Subject,
     TrustedSubject,
 )
+from autograder.proxy.wire import kind_of, to_wire
 from course_lib.viz.replays.failing_case import CaseStep, FailingCase, snapshot_for
 
 __all__ = ["LargeLife", "Life", "Pair", "StatefulCheck", "Twin"]
@@ -211,7 +212,8 @@ class StatefulCheck:
             shown = ["nothing has changed, since it refuses", "something has changed"]
             complaint = "it refuses when it has changed something already; look at everything first"
         elif complaint is None and got.given is not None:
-            wrong = misuse(got.given, expected.outcome.fate, got.outcome.fate)
+            fates = expected.outcome.fate, got.outcome.fate
+            wrong = misuse(got.given, *fates) or _refills(expected, got)
             if wrong is not None:
                 shown, complaint = [wrong.expected, wrong.got], wrong.complaint
         if complaint is None:
@@ -508,6 +510,28 @@ def _changes_before_it_refuses(expected: Outcome, got: Outcome) -> bool:
     """Say whether an exception came too late for an object among the arguments."""
     is_refusal = isinstance(expected, Raised) and isinstance(got, Raised)
     return is_refusal and bool(got.fate.touched) and not expected.fate.touched
+
+
+def _refills(expected: Step, got: Step) -> Misuse | None:
+    """Say which list, or the like, came back twice, with other things in it the second time.
+
+    What comes back belongs to the caller, unless the reference keeps it, too. A list that changes
+    without coming back again is no case of this: an object may give away what it has done with.
+    """
+    earlier = got.outcome.fate.earlier
+    if earlier is None or expected.outcome.fate.earlier is not None:
+        return None
+    was, now = earlier
+    if to_wire(now) != to_wire(got.value):
+        return None
+    kind, before, after = kind_of(was), show(was), show(now)
+    # Objects of one class look alike.
+    told = before != after
+    return Misuse(
+        f"what the call before it returned is {f'still {before}' if told else 'left as it was'}",
+        f"it is {after} now" if told else "it has other items, or in another order",
+        f"a call changes the {kind} that an earlier one returned; make a new {kind} in each",
+    )
 
 
 def _kind(step: Step) -> str:

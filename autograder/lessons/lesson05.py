@@ -162,7 +162,7 @@ ITL = Exercise(
         cases=given.LOGS,
         probes=given.SOME_LOGS,
         compare=within(rel=1e-9),
-        large=(given.LONG_LOG,),
+        large=(given.MANY_GAPS,),
         misconceptions=mistakes.ITL,
     ),
     hints=(

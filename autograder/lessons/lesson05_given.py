@@ -7,8 +7,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from autograder.checks.compare import exactly
 from autograder.checks.function import Call, Large
 from autograder.proxy.recipes import Make
+from autograder.proxy.wire import Ref
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.scheduling.request import (
     NEXT_STATUSES,
@@ -37,12 +39,14 @@ def same_moves(expected: dict[str, set[str]], got: Any) -> str | None:
     What follows may be in any container. What only a scheduler that plans ahead needs may be there.
     """
     if not isinstance(got, dict):
-        return "it is no dict from a status to those that may follow"
+        return str(exactly({}, got))
     names = {status.value for status in RequestStatus}
     # {} is how one would write an empty set, were it not a dict.
     unreadable = [
         row for row in got.values() if not isinstance(row, (set, list, tuple)) and row != {}
     ]
+    if unreadable and isinstance(unreadable[0], Ref):
+        return f"a row: {exactly(set(), unreadable[0])}"
     if unreadable:
         return f"{unreadable[0]!r} is no set of statuses"
     strange = [each for row in got.values() for each in row if each not in names]
@@ -120,9 +124,19 @@ SOME_LOGS = (
     Call([]),
 )
 
+_ONCE_FOR_EACH = "copied or gone through once for each token or request? A few times are enough"
+
 LONG_LOG = Large(
     lambda: Call([_increasing([0.5] * 60_000), *([[1.0, 2.5]] * 20_000)]),
     "60,000 tokens of one request, and 20,000 requests of two",
+    slow=f"Is the log {_ONCE_FOR_EACH}",
+)
+
+MANY_GAPS = Large(
+    lambda: Call([_increasing([0.5] * 60_000), *([[1.0, 2.5]] * 40_000)]),
+    "60,000 tokens of one request, and 40,000 requests of two",
+    seconds=0.4,
+    slow=f"Is the log, or the list of gaps, {_ONCE_FOR_EACH}",
 )
 
 # 5.6, a flat step
@@ -170,6 +184,9 @@ REFUSED_FLAT = (
 
 MANY_FLAT = Large(
     # The long ones come first: whoever copies all rows for each sequence copies theirs every time.
-    lambda: flat([(8000, 9000, 9000)] * 20 + [(1, 900, 900)] * 50_000),
-    "20 chunks of 8,000 tokens and 50,000 decodes",
+    lambda: flat([(8000, 9000, 9000)] * 20 + [(1, 900, 900)] * 80_000),
+    "20 chunks of 8,000 tokens and 80,000 decodes",
+    seconds=0.4,
+    slow="Are the rows, or the lengths, copied or gone through once for each sequence? A few times "
+    "in all are enough",
 )

@@ -332,6 +332,7 @@ WORKLOADS = (
     Call([(name, 1, 2) for name in "abcdefghij"], 16, 16, []),
     Call([("a", 5000, 2), ("b", 1, 2)], 2, 8192, []),
     Call([(name, 1, 9) for name in "abcd"], 2, 9, [("a", 1), ("b", 1)]),
+    _small([1, 1, 1], [150, 120, 1], 2, 9),
 )
 
 MENDED = (

@@ -48,7 +48,12 @@ SOME_TABLES = (
     table((2,) * 4 + (1,) * 21),
     one_by_one((2, 1, 1)),
 )
-MANY_BLOCKS = Large(lambda: table((1,) * 12_000), "12,000 blocks", seconds=0.3)
+MANY_BLOCKS = Large(
+    lambda: table((1,) * 12_000),
+    "12,000 blocks",
+    seconds=0.3,
+    slow="Is the table copied or gone through once for each block? A few times are enough",
+)
 
 # 6.2, who gives way
 
@@ -201,7 +206,9 @@ def decision(seed: int) -> Instance:
         "arrivals, with this policy: who goes, in order, until U has room. Take D's real number\n"
         f"- `lost`: how many tokens `last in` throws away. A has computed {tokens['A']} tokens, "
         f"B {tokens['B']}, C {tokens['C']} and D {tokens['D']}\n"
-        "- `in V1`: who goes for U in the scheduler of this lesson"
+        "- `in V1`: who goes for U in the scheduler of this lesson\n\n"
+        'Counts are whole numbers. Who goes is a list of names, such as `["B"]`, and `[]` where '
+        "nobody does."
     )
     gone = drawn["gone"]
     answer = {
@@ -240,7 +247,10 @@ def form_of_a_decision(state: Any) -> str:
         return ""
     if isinstance(state, (list, tuple)) and all(each in tuple("ABCDU") for each in state):
         return ""
-    return f'{state!r} is neither a number nor a list of names of the task, such as ["D", "C"]'
+    return (
+        f"{state!r} is neither a number nor a list of names of the task, such as "
+        '["D", "C"]; [] is nobody'
+    )
 
 
 # 6.8, six steps by hand

@@ -433,7 +433,10 @@ def half_of_a_large_pool(life: Life) -> None:
 
 
 LARGE_POOL = LargeLife(
-    half_of_a_large_pool, "5,001 blocks, half of them the victim's", seconds=0.25
+    half_of_a_large_pool,
+    "5,001 blocks, half of them the victim's",
+    seconds=0.25,
+    slow="Is the pool gone through once for each block? It need not be gone through at all",
 )
 
 PREEMPTIONS = (

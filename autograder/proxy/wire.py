@@ -436,7 +436,9 @@ def _read_exactly(stream: IO[bytes], length: int) -> bytes:
 
 def _array_to_wire(array: np.ndarray[Any, Any]) -> dict[str, Any]:
     if array.dtype.name not in _ARRAY_DTYPES:
-        raise WireError(f"an array of {array.dtype} is not plain data")
+        raise WireError(
+            f"an array of {array.dtype} is not plain data; .tolist() makes a list of it"
+        )
     native = array.astype(array.dtype.newbyteorder("="))
     data = base64.b64encode(native.tobytes()).decode()
     return {"dtype": array.dtype.name, "shape": list(array.shape), "data": data}

@@ -36,7 +36,8 @@ def flatten_step(
     """Lay the tokens of a step out as one row per token.
 
     A sequence's tokens in this step are the last ones of its context: a decode computes one token
-    at the end of a long context, a prompt all of its tokens or the next chunk of them.
+    at the end of a long context, a prompt all of its tokens or the next chunk of them. Neither
+    lengths nor rows are copied or gone through once for each sequence.
 
     Args:
         query_lens: Tokens of each sequence that are computed in this step.

@@ -61,7 +61,8 @@ def num_blocks_freed(blocks: Iterable[KVCacheBlock]) -> int:
     """Return how many blocks become free when a request that holds these is preempted.
 
     A block that somebody else holds too stays in use. So a victim whose blocks are all shared with
-    others frees nothing, however many it holds.
+    others frees nothing, however many it holds. The table is not gone through once
+    for each block.
 
     Args:
         blocks: Its block table.

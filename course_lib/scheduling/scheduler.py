@@ -515,7 +515,8 @@ class Scheduler:
 
         It may have been served in this step already. Those tokens are not computed now: they are
         taken out of the plan, and the manager is told up to where its tokens are valid, so that no
-        block stays in the prefix cache that was never filled.
+        block stays in the prefix cache that was never filled. The blocks of the
+        pool are not gone through once for each block.
 
         Args:
             victim: A request that has just been taken out of ``running``.

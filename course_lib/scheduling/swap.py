@@ -8,6 +8,9 @@ class SwapSpace:
 
     Invariant: every block is either free or held by one request.
 
+    A call goes through the free blocks, or sorts them, a few times at most: not for each block that
+    it hands out or takes back.
+
     Args:
         num_blocks: CPU blocks in all.
 

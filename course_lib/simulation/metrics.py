@@ -113,7 +113,8 @@ def end_to_end_latency(arrival_times: Iterable[float], token_times: TokenTimes) 
 def time_per_output_token(token_times: TokenTimes) -> list[float]:
     """Return each request's TPOT: the seconds from its first token to its last, per gap.
 
-    n tokens have n − 1 gaps.
+    n tokens have n − 1 gaps. A log is long: it is not copied or gone through once for each token
+    or request.
 
     Args:
         token_times: When each request's tokens came, in seconds.
@@ -132,6 +133,9 @@ def time_per_output_token(token_times: TokenTimes) -> list[float]:
 
 def inter_token_latencies(token_times: TokenTimes) -> list[float]:
     """Return every gap between two tokens of a request, in seconds.
+
+    A log is long: neither it nor the list of gaps is copied or gone through once for each token or
+    request.
 
     Args:
         token_times: When each request's tokens came, in seconds.

@@ -329,6 +329,30 @@ def opaque(life: Life):
     life.do("take", 1)
 
 
+REFILLS = RIGHT.replace(
+    "        return taken\n",
+    "        self.out[:] = taken\n        return self.out\n",
+).replace("        self.free = list", "        self.out = []\n        self.free = list")
+
+
+def test_a_list_that_comes_back_twice_is_named(examine):
+    case = examine(REFILLS).counterexample
+    assert case.case.split("\n")[1:] == ["obj.take(0)", "obj.take(1)"]
+    assert (case.expected, case.got) == (
+        "what the call before it returned is still []",
+        "it is [<Slot object>] now",
+    )
+    assert case.complaint == (
+        "a call changes the list that an earlier one returned; make a new list in each"
+    )
+
+
+def test_a_list_for_all_objects_is_shown_by_two_calls_of_one(examine):
+    shared = RIGHT.replace("        return taken\n", "        OUT[:] = taken\n        return OUT\n")
+    case = examine("OUT = []\n" + shared).counterexample
+    assert case.case.split("\n")[1:] == ["obj.take(0)", "obj.take(1)"]
+
+
 def test_a_check_that_would_compare_objects_is_refused_where_it_is_defined():
     with pytest.raises(CheckError, match=r"obj\.take\(1\): an object of class Slot would be"):
         replace(POOL, probes=(opaque,))

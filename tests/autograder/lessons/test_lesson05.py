@@ -75,6 +75,29 @@ def test_a_table_with_another_move_is_told_in_which_row(change, says):
     assert says in finding.counterexample.complaint
 
 
+class Table(dict):
+    pass
+
+
+class Row(set):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("odd", "says"),
+    [
+        (Table, "Table came where a dict was asked; dict(...) makes one of it"),
+        (lambda rows: list(rows.items()), "it is a list, not a dict"),
+        (
+            lambda rows: {now: Row(after) for now, after in rows.items()},
+            "Row came where a set was asked; set(...) makes one of it",
+        ),
+    ],
+)
+def test_a_table_of_another_kind_is_told_what_makes_one_of_it(odd, says):
+    assert says in examine("5.1", odd(given.moves())).counterexample.complaint
+
+
 @pytest.mark.parametrize("answer", [{}, None])
 def test_a_table_without_rows_is_not_started(answer):
     assert examine("5.1", answer).unwritten
@@ -768,6 +791,12 @@ def test_of_the_hole_in_the_cell_each_wrong_condition_has_its_name(load, conditi
     finding = examine("5.7b", answer)
     assert finding.fraction == (name is None)
     assert named(finding) == (name or SAME)
+
+
+def test_a_repair_that_goes_wrong_late_earns_nothing(load):
+    late = "tokens > 0 and len(running) + len(joining) < seats + (step > 99)"
+    finding = examine("5.7b", load(MENDED_CELL.replace("CONDITION", late)).first_steps)
+    assert finding.fraction == 0
 
 
 @pytest.mark.parametrize(

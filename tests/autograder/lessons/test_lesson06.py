@@ -399,7 +399,34 @@ def one_for_all():
     return OneForAll
 
 
-SPACE_RIGHT = (OnAHeap, ByInsertion)
+class OneList(ByInsertion):
+    """Returns the same list each time, filled anew."""
+
+    def __init__(self, num_blocks):
+        super().__init__(num_blocks)
+        self.out = []
+
+    def reserve(self, request_id, num_blocks):
+        blocks = super().reserve(request_id, num_blocks)
+        if blocks is None:
+            return None
+        self.out[:] = blocks
+        return self.out
+
+
+class BecomesFree(ByInsertion):
+    """Gives away the list that it keeps, and that becomes the one of the free blocks."""
+
+    def release(self, request_id):
+        mine = self.held_blocks.pop(request_id)
+        blocks = list(mine)
+        mine.extend(self.free_blocks)
+        mine.sort()
+        self.free_blocks = mine
+        return blocks
+
+
+SPACE_RIGHT = (OnAHeap, ByInsertion, BecomesFree)
 SPACE_WRONG = (
     (EntersWhoGotSome, "forgets who needs none"),
     (RefusesWhoHasSome, "asks whether the list is empty"),
@@ -753,6 +780,13 @@ def test_spaces_that_share_their_holders_are_told_so():
     assert case.got == "[\"reserve('z', 1) of a second object changes the first\"]"
 
 
+def test_a_space_that_returns_one_list_each_time_is_told_so():
+    case = examine("6.5", OneList).counterexample
+    called = [line.partition("(")[0] for line in case.case.splitlines()]
+    assert called == ["obj = SwapSpace", "obj.reserve", "obj.reserve"]
+    assert "a call changes the list that an earlier one returned" in case.complaint
+
+
 @pytest.mark.usefixtures("wrong_answers")
 def test_a_space_that_goes_through_its_blocks_for_each_block_is_told_so():
     for answer in (LooksForEach, LooksInAList):
@@ -845,6 +879,9 @@ def test_a_state_by_hand_may_be_a_tuple_and_a_strange_one_is_told_its_form():
     assert "is no state such as" in strange.counterexample.complaint
     named_one = examine("6.3", {"seed": 1, **given.decision(1).answer, "last in": "DC"})
     assert "neither a number nor a list of names" in named_one.counterexample.complaint
+    nobody = examine("6.3", {"seed": 1, **given.decision(1).answer, "in V1": None})
+    assert "[] is nobody" in nobody.counterexample.complaint
+    assert "`[]` where nobody does" in given.decision(1).task
 
 
 @pytest.mark.parametrize("seed", [1, 2, 6, 7])

@@ -250,6 +250,11 @@ def test_anything_but_the_exact_types_is_not_plain_data(value):
         to_wire(value)
 
 
+def test_an_array_of_letters_is_told_what_makes_plain_data_of_it():
+    with pytest.raises(WireError, match=r"<U1 is not plain data; .tolist\(\) makes a list of it"):
+        to_wire(np.array(["a", "b"]))
+
+
 @pytest.mark.parametrize("value", NOT_PLAIN.values(), ids=NOT_PLAIN.keys())
 def test_what_is_not_plain_becomes_a_reference_and_never_crosses(value):
     kept = []
