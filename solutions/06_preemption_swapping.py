@@ -730,7 +730,7 @@ check("6.9a", exposing_case)
 # The loop asks whether enough are free; they are not, so the next one goes, and the next. Four requests have lost their
 # place for a block that none of them could give. In vLLM blocks are held back by a step under way, which may still write
 # them, while a connector (it moves keys and values between the GPU and other memory) could load something else into them.
-# Shared blocks do much the same: of four answers that have just begun, the first three to go free one block each.
+# Shared blocks do much the same: of four answers that have just begun, the first three to go free a block or two each.
 
 # %% [markdown]
 # Mend it. Preempt from the end, one by one, *as long as each one that goes frees blocks at once*. Where the next one

@@ -100,7 +100,7 @@ def between(score: str, asks: str, share: float, reach: float = 1.0, unit: str =
         goal = scores.floor[score] + reach * (scores.bound[score] - scores.floor[score])
         return (
             f"{_number(scores.own[score], unit)}; no points at {_number(scores.floor[score], unit)}"
-            f", all of them from {_number(goal, unit)} on"
+            f", all of them at {_number(goal, unit)}"
         )
 
     return Condition(asks, share, met, shows)

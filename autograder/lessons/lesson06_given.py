@@ -349,4 +349,4 @@ def form_of_a_state(state: Any) -> str:
     is_state = isinstance(state, (list, tuple)) and len(state) in (3, 4)
     if is_state and type(state[0]) is int and all(isinstance(each, str) for each in state[1:]):
         return ""
-    return f'{state!r} is no state such as [3, "ABCD", "U"]'
+    return f'{state!r} is no state such as [3, "ABCD", "U"], no int and no text'

@@ -159,7 +159,7 @@ ALL_COPIED = {
 def _form(case: Any) -> str | None:
     """Say why a value is no case, if it is none."""
     if not isinstance(case, dict) or not {"free", "running", "need"} <= set(case):
-        return 'it is a dict with the keys "free", "running" and "need"'
+        return 'a case is a dict with the keys "free", "running" and "need"'
     for key in ("free", "need"):
         if type(case[key]) is not int or case[key] < 0:
             return f'"{key}" is a whole number of blocks, not {case[key]!r}'
@@ -256,7 +256,8 @@ CASES = (
 MENDED = (
     Misconception(
         "still preempts for nothing",
-        "That is the suspect once more: who is being copied is preempted, and nothing comes of it.",
+        "That is the suspect once more: who is being copied, or holds nothing, is preempted, and "
+        "nothing comes of it.",
         as_the_suspect,
     ),
     Misconception(

@@ -179,12 +179,12 @@ SWAP_SPACE = (
     ),
     Misconception(
         "reserves twice",
-        "A request that holds blocks already must be refused, or the first ones are lost.",
+        "A request that is here already must be refused, or its first blocks are lost.",
         ReservesTwice,
     ),
     Misconception(
         "adds to the first ones",
-        "A request that holds blocks already must be refused: it was swapped out once, as a whole.",
+        "A request that is here already must be refused: it was swapped out once, as a whole.",
         AddsToTheFirst,
     ),
     Misconception(

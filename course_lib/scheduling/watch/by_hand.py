@@ -108,8 +108,9 @@ class HandTrace:
 def preemption_by_hand(seed: int, mode: Literal["recompute", "swap"]) -> HandTrace:
     """Return an instance of lesson 6: memory runs out, somebody gives way and comes back.
 
-    Four requests fill 100 blocks of 16 under priority, a fifth and more important one comes before
-    step 1. Within six more steps a decode finds no block, C ends, and the fifth comes in.
+    Four requests fill 100 blocks of 16, or nearly, under priority; a fifth and more important one
+    comes before step 1. Within six more steps a decode finds no block, C ends, and the fifth comes
+    in.
 
     Args:
         seed: Draws the instance; the same one in both modes.
