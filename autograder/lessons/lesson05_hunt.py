@@ -226,7 +226,7 @@ FIVE_AND_AN_ABORT = ([(name, 300, 20) for name in "abcde"], 4, 2048, [("b", 3)])
 def _form(workload: Any) -> str | None:
     """Say why a value is no workload, if it is none."""
     if not isinstance(workload, dict) or not {"requests", "seats", "budget"} <= set(workload):
-        return 'it is a dict with the keys "requests", "seats" and "budget"'
+        return 'a case is a dict with the keys "requests", "seats" and "budget"'
     if workload.get("aborts"):
         return "nobody goes away in it: leave the aborts out"
     for key in ("seats", "budget"):

@@ -168,7 +168,7 @@ def play(free: Free, trace: Any) -> list[list[int]]:
 def _form_of_a_trace(trace: Any) -> str | None:
     """Say why a value is no trace, if it is none."""
     if not isinstance(trace, dict) or not {"caching", "steps"} <= set(trace):
-        return 'it is a dict with the keys "caching" and "steps"'
+        return 'a case is a dict with the keys "caching" and "steps"'
     if type(trace["caching"]) is not bool:
         return f'"caching" is True or False, not {trace["caching"]!r}'
     steps = trace["steps"]

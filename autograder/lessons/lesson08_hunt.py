@@ -73,7 +73,7 @@ _KEYS = tuple(EXPOSING)
 def _complaint_about_form(answer: Any) -> str | None:
     """Say what is wrong with the form of a case, if anything is."""
     if not isinstance(answer, dict) or set(answer) != set(_KEYS):
-        return f"it is a dict with the keys {', '.join(_KEYS)}"
+        return f"a case is a dict with the keys {', '.join(_KEYS)}"
     free, holders, hits, num_new = (answer[key] for key in _KEYS)
     if not isinstance(holders, dict) or not all(
         type(block) is int and type(count) is int and count >= 0 for block, count in holders.items()

@@ -210,7 +210,7 @@ EXPOSING = {"line": [("b", 465, 256)], "budget": 1000, "free": 8}
 def _complaint(case: Any) -> str | None:
     """Say why a value is no case, if it is none."""
     if not isinstance(case, dict) or not {"line", "budget", "free"} <= set(case):
-        return 'it is a dict with the keys "line", "budget" and "free"'
+        return 'a case is a dict with the keys "line", "budget" and "free"'
     for key in ("budget", "free"):
         if type(case[key]) is not int or not 1 <= case[key] <= 100_000:
             return f'"{key}" is a whole number from 1 to 100,000, not {case[key]!r}'
