@@ -76,7 +76,7 @@ def _no_prompt(value: Any) -> str | None:
 def exposes_the_engine(_: Any, answer: Any) -> str | None:
     """Agree with the engine that is wrong, and a prompt for which it stops."""
     if not isinstance(answer, dict) or not {"engine", "prompt"} <= set(answer):
-        return 'a case is a dict with the keys "engine" and "prompt"'
+        return 'the answer is a dict with the keys "engine" and "prompt"'
     engine, prompt = answer["engine"], answer["prompt"]
     if engine not in tuple(ENGINES):
         return f'"engine" is "A" or "B", not {engine!r}'
@@ -99,7 +99,7 @@ def fails_to_expose_alike(one: Any, other: Any) -> str | None:
 def judges_the_fixes(_: Any, answer: Any) -> str | None:
     """Agree with a verdict on both repairs: a prompt that breaks it, or None."""
     if not isinstance(answer, dict) or not set(ENGINES) <= set(answer):
-        return 'a case is a dict with the keys "A" and "B"'
+        return 'the answer is a dict with the keys "A" and "B"'
     for engine in ENGINES:
         prompt = answer[engine]
         if prompt is None:
