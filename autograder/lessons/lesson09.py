@@ -94,7 +94,7 @@ PEEK = Exercise(
         SortedRequestQueue,
         "peek",
         lives.HeapLife,
-        lives.HEAPS,
+        lives.LOOKED_AT,
         mistakes.PEEK,
         on=SJFRequestQueue,
         large=(lives.SERVED,),

@@ -286,6 +286,38 @@ def preempted_and_taken_last(life: Life) -> None:
     take(life)
 
 
+def the_rest_leaves(life: Life) -> None:
+    """Who was taken last had more waiting, which leaves; then nobody waits."""
+    life.create()
+    _client(life, "a1", 5)
+    leaves = _client(life, "a2", 1)
+    take(life)
+    life.do("remove", leaves)
+    _client(life, "c1", 1)
+    life.apply(accounts)
+
+
+def only_looked_at(life: Life) -> None:
+    """Somebody is looked at, and leaves before it is taken."""
+    life.create()
+    busy = _client(life, "a1", 5)
+    take(life)
+    leaves = _client(life, "b1", 1)
+    life.do("peek", reads=NAME)
+    life.do("remove", leaves)
+    tokens(life, busy, 1)
+    _client(life, "c1", 1)
+    life.apply(accounts)
+
+
+def equal_counters(life: Life) -> None:
+    """Of equal counters the first by name is next, whoever came first."""
+    life.create()
+    for name, arrival_time in (("b1", 0.0), ("a1", 1.0)):
+        come(life, name, client_id=name[0], arrival_time=arrival_time)
+    take(life, 2)
+
+
 FAIR: tuple[Script, ...] = (
     as_in_the_lesson,
     three_of_two,
@@ -294,6 +326,9 @@ FAIR: tuple[Script, ...] = (
     debts_stay,
     after_an_empty_line,
     preempted_and_taken_last,
+    the_rest_leaves,
+    only_looked_at,
+    equal_counters,
     parts_of_a_token,
     told_by_a_generator,
     nobody,

@@ -57,7 +57,9 @@ PRIORITIES = (
     ),
     ranks(("c", {}), ("b", {}), ("a", {}), ("d", {"priority": 1})),
     ranks(("r9", {}), ("r10", {})),
+    ranks(("a", {}), ("B", {})),
     ranks(("a", {"arrival_time": 3.0}), ("b", {"arrival_time": 1.0})),
+    ranks(("a", {"arrival_time": 2e-6}), ("b", {"arrival_time": 1e-6})),
     ranks(
         ("a", {"priority": 1, "arrival_time": 0.0}),
         ("z", {"priority": 0, "arrival_time": 1.7e9}),
@@ -85,14 +87,15 @@ SIZES = (
 )
 AGES = (
     ranks(("r9", {}), ("r10", {}), made_with=(8.0,)),
+    ranks(("a", {}), ("B", {}), made_with=(8.0,)),
     ranks(
         ("a", {"priority": 1, "arrival_time": 0.0}),
         ("b", {"priority": 0, "arrival_time": 1000.0}),
         made_with=(10.0,),
     ),
     ranks(
-        ("a", {"priority": 1, "arrival_time": 0.0002}),
-        ("b", {"priority": 0, "arrival_time": 8.0001}),
+        ("a", {"priority": 1, "arrival_time": 2e-6}),
+        ("b", {"priority": 0, "arrival_time": 8.000001}),
         made_with=(8.0,),
     ),
     ranks(
@@ -143,8 +146,8 @@ DUE = (
         ("c", {"arrival_time": 1.7e9 - 5}),
     ),
     ranks(
-        ("a", {"arrival_time": 0.0, "deadline": 9.0002}),
-        ("b", {"arrival_time": 1.0, "deadline": 9.0001}),
+        ("a", {"arrival_time": 0.0, "deadline": 9.000002}),
+        ("b", {"arrival_time": 1.0, "deadline": 9.000001}),
     ),
     ranks(
         ("a", {"arrival_time": 0.0}),

@@ -52,6 +52,29 @@ def ghost_line(queue: SortedRequestQueue) -> str:
     return f"too many ghosts: {entries} entries, {living} alive; at most 2 * {living} + 16"
 
 
+def top_line(queue: SortedRequestQueue) -> str:
+    """Say whether what is on top of the heap is an entry of somebody who waits.
+
+    >>> from course_lib.scheduling import SJFRequestQueue
+    >>> queue = SJFRequestQueue()
+    >>> top_line(queue)
+    'nobody waits'
+    >>> for name, size in (("a", 1), ("b", 2)):
+    ...     queue.add(Request(name, [1], size))
+    >>> top_line(queue)
+    'somebody who waits is on top'
+    >>> queue.remove(queue.peek())
+    >>> top_line(queue)
+    'a ghost is on top'
+    """
+    if not queue.alive:
+        return "nobody waits"
+    if not queue.heap:
+        return "nothing is on top"
+    is_alive = queue.is_alive(queue.heap[0])
+    return "somebody who waits is on top" if is_alive else "a ghost is on top"
+
+
 def entries_line(queue: SortedRequestQueue) -> str:
     """Say how many entries the heap has, how many requests wait, and how many entries stay then.
 
@@ -87,7 +110,10 @@ def leave_one_by_one(queue: RequestQueue, num_requests: int) -> int:
 
 
 def serve_one_by_one(queue: RequestQueue, num_requests: int) -> str:
-    """Let requests come, look at the next one as often, take half and put them back.
+    """Let requests come, and a shorter one behind them; look who is next and how many wait.
+
+    Looked is once for each that comes, and as often again when all are there. Then half of them are
+    taken and put back.
 
     Returns:
         Who was taken last.
@@ -97,8 +123,13 @@ def serve_one_by_one(queue: RequestQueue, num_requests: int) -> str:
     'guest 3'
     """
     for index in range(num_requests):
-        queue.add(Request(f"guest {index}", [1], 1, arrival_time=float(index)))
+        queue.add(Request(f"guest {index}", [1], 2, arrival_time=float(index)))
         queue.peek()
+        len(queue)
+    queue.add(Request("the shortest", [1], 1, arrival_time=float(num_requests)))
+    for _ in range(num_requests):
+        queue.peek()
+        len(queue)
     taken = [queue.pop() for _ in range(num_requests // 2)]
     for request in reversed(taken):
         queue.put_back(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import heapq
 import re
 from collections import OrderedDict
@@ -157,6 +158,13 @@ class OneLineForAll(FCFSRequestQueue):
         pass
 
 
+class CountsByGoingThrough(FCFSRequestQueue):
+    """Goes through the line to say how long it is."""
+
+    def __len__(self):
+        return sum(1 for _ in self)
+
+
 # 9.2
 
 
@@ -174,6 +182,55 @@ def push_and_sort(self, key, request):
     self.alive[request.request_id] = self.num_entries
     self.heap.append((key, self.num_entries, request))
     self.heap.sort()
+
+
+def push_to_a_copy(self, key, request):
+    self.heap = [*self.heap]
+    SortedRequestQueue.push(self, key, request)
+
+
+def push_with_a_sorted_insertion(self, key, request):
+    self.num_entries += 1
+    self.alive[request.request_id] = self.num_entries
+    bisect.insort(self.heap, (key, self.num_entries, request))
+
+
+def peek_until_a_number_is_found(self):
+    while self.heap and self.heap[0][1] not in self.alive.values():
+        heapq.heappop(self.heap)
+    if not self.heap:
+        raise nobody_waits()
+    return self.heap[0][2]
+
+
+def peek_and_leave_the_ghosts(self):
+    heap = self.heap.copy()
+    while heap and not self.is_alive(heap[0]):
+        heapq.heappop(heap)
+    if not heap:
+        raise nobody_waits()
+    return heap[0][2]
+
+
+def peek_and_put_the_ghosts_back(self):
+    ghosts = []
+    while self.heap and not self.is_alive(self.heap[0]):
+        ghosts.append(heapq.heappop(self.heap))
+    if not self.heap:
+        raise nobody_waits()
+    found = self.heap[0][2]
+    for ghost in ghosts:
+        heapq.heappush(self.heap, ghost)
+    return found
+
+
+def peek_at_whatever_is_there(self):
+    try:
+        while not self.is_alive(top := self.heap[0]):
+            heapq.heappop(self.heap)
+    except IndexError:
+        raise IndexError("nobody") from None
+    return top[-1]
 
 
 def peek_at_a_copy(self):
@@ -300,7 +357,45 @@ def remove_raises_key_error(self, request):
         self.heap = sorted(entry for entry in self.heap if self.is_alive(entry))
 
 
+def remove_and_number_anew(self, request):
+    del_before(self, request)
+    if len(self.heap) > 2 * len(self.alive) + 16:
+        living = (entry for entry in self.heap if self.is_alive(entry))
+        self.heap = [(key, place, who) for place, (key, _, who) in enumerate(living)]
+        self.alive = {who.request_id: place for _, place, who in self.heap}
+        self.num_entries = len(self.heap)
+        heapq.heapify(self.heap)
+
+
+def remove_and_ask_for_keys_again(self, request):
+    del_before(self, request)
+    if len(self.heap) > 2 * len(self.alive) + 16:
+        self.heap = sorted((self.key(e[2]), *e[1:]) for e in self.heap if self.is_alive(e))
+
+
 # 9.3
+
+
+def in_hundredths_of_a_millisecond(self, request):
+    return request.priority, round(request.arrival_time, 5), request.request_id
+
+
+def whatever_the_case(self, request):
+    return request.priority, request.arrival_time, request.request_id.lower()
+
+
+def aged_whatever_the_case(self, request):
+    rank = request.priority * self.ageing_seconds + request.arrival_time
+    return rank, request.arrival_time, request.request_id.lower()
+
+
+def aged_by_division_and_rounded(self, request):
+    rank = round(request.priority + request.arrival_time / self.ageing_seconds, 6)
+    return rank, request.arrival_time, request.request_id
+
+
+def due_in_hundredths_of_a_millisecond(self, request):
+    return round(request.deadline, 5), request.arrival_time
 
 
 def longer_ids_later(self, request):
@@ -411,6 +506,37 @@ class LiftsAfterwards(VTCRequestQueue):
         self.queues.setdefault(request.client_id, FCFSRequestQueue()).add(request)
         if is_new:
             self.lift(request.client_id)
+
+
+class NotesWhoIsLookedAt(VTCRequestQueue):
+    """Takes who is next for one that was taken."""
+
+    def peek(self):
+        self.last_client = self.least_served()
+        return super().peek()
+
+
+class NotesWhoHasNothingLeft(VTCRequestQueue):
+    """Notes a client only when the last of its requests is taken."""
+
+    def pop(self):
+        before = self.last_client
+        request = super().pop()
+        if request.client_id in self.queues:
+            self.last_client = before
+        return request
+
+
+class EarliestOfEquals(VTCRequestQueue):
+    """Takes the client, of equals, whose request came first."""
+
+    def least_served(self):
+        if not self.queues:
+            raise nobody_waits()
+        return min(
+            self.queues,
+            key=lambda each: (self.counters[each], self.queues[each].peek().arrival_time, each),
+        )
 
 
 class OpensNoAccounts(VTCRequestQueue):
@@ -811,6 +937,8 @@ def best_of_the_first_three(steps):
 RIGHT = [
     ("9.1", PlainDictionary),
     ("9.2a", push_by_tens),
+    ("9.2a", push_with_a_sorted_insertion),
+    ("9.2b", peek_at_whatever_is_there),
     ("9.2c", remove_with_a_sort),
     ("9.3b", lambda self, r: np.float64(len(r.prompt_token_ids)) + r.max_tokens),
     ("9.3c", lambda self, r: Fraction(r.num_prompt_tokens + r.max_tokens - r.num_output_tokens)),
@@ -836,6 +964,21 @@ WRONG = [
     ("9.1", CopiesTheLine, SAME),
     ("9.1", GivesCopies, SAME),
     ("9.1", OneLineForAll, SAME),
+    ("9.1", CountsByGoingThrough, SAME),
+    ("9.2a", push_to_a_copy, SAME),
+    ("9.2b", peek_until_a_number_is_found, SAME),
+    ("9.2b", peek_and_leave_the_ghosts, SAME),
+    ("9.2b", peek_and_put_the_ghosts_back, SAME),
+    ("9.2c", remove_and_number_anew, SAME),
+    ("9.2c", remove_and_ask_for_keys_again, SAME),
+    ("9.3a", in_hundredths_of_a_millisecond, SAME),
+    ("9.3a", whatever_the_case, SAME),
+    ("9.3d", aged_whatever_the_case, SAME),
+    ("9.3d", aged_by_division_and_rounded, SAME),
+    ("9.3e", due_in_hundredths_of_a_millisecond, SAME),
+    ("9.4", NotesWhoIsLookedAt, SAME),
+    ("9.4", NotesWhoHasNothingLeft, SAME),
+    ("9.4", EarliestOfEquals, SAME),
     ("9.2a", push_under_its_own_key, "asked for again"),
     ("9.2a", push_whole_numbers, SAME),
     ("9.2a", push_and_sort, SAME),
