@@ -267,8 +267,9 @@ for policy in ("fcfs", "sjf"):
 #
 # In the failing cases `service_line(obj)` says who waits, in the order of service; `leave_one_by_one(obj, 20)` lets 20
 # requests come, and all of them go again, from the middle on; `entries_line(obj)` counts what is in the heap, and
-# `ghost_line(obj)` says whether that is more than the docstring of `remove` allows. `same_or_copies(obj, 2)` says whether
-# two requests that come are the very ones that come out: the scheduler writes on them, so a copy would not do.
+# `ghost_line(obj)` says whether that is more than the docstring of `remove` allows; `top_line(obj)` says whether a ghost
+# is on top. `same_or_copies(obj, 2)` says whether two requests that come are the very ones that come out: the scheduler
+# writes on them, so a copy would not do.
 
 # %% exercise="9.2a"
 
@@ -899,8 +900,8 @@ queue.message("B", 2.0)
 print(queue.pop(), queue.pop())
 
 # %% [markdown]
-# Give a life of this queue in which somebody is served out of turn: a list of steps `("add", name, time)`,
-# `("message", name, time)` and `("pop",)`. Times do not decrease.
+# Give a life of this queue in which somebody is served out of turn: a list of at most 50 steps
+# `("add", name, time)`, `("message", name, time)` and `("pop",)`. Times do not decrease.
 
 # %% exercise="9.9a"
 exposing_life = None  # [("add", "A", 0), ("add", "B", 1), ...]

@@ -313,8 +313,8 @@ def only_looked_at(life: Life) -> None:
 def equal_counters(life: Life) -> None:
     """Of equal counters the first by name is next, whoever came first."""
     life.create()
-    for name, arrival_time in (("b1", 0.0), ("a1", 1.0)):
-        come(life, name, client_id=name[0], arrival_time=arrival_time)
+    for name, client_id, arrival_time in (("b1", "b", 0.0), ("a1", "ab", 1.0)):
+        come(life, name, client_id=client_id, arrival_time=arrival_time)
     take(life, 2)
 
 

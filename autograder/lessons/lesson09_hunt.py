@@ -162,7 +162,7 @@ def latest_first(steps: Sequence[Step]) -> list[str]:
 @st.composite
 def lives(draw: st.DrawFn) -> Call:
     """Draw a life in which sessions come, write again, and are served; some may wait at its end."""
-    names = iter("BADCFEHG")
+    names = iter(("B", "AB", "D", "C", "FA", "E", "H", "G"))
     waiting: list[str] = []
     steps: list[tuple[Any, ...]] = []
     clock = 0.0
@@ -214,6 +214,7 @@ LIVES = (
     ),
     Call([("add", "A", 0.0), ("add", "B", 0.5), ("message", "A", 0.75), ("pop",)]),
     Call([("add", "C", 2.0), ("add", "B", 3.0), ("pop",)]),
+    Call([("add", "B", 3.0), ("add", "AB", 3.0), ("pop",), ("pop",)]),
     Call([("add", "B", 3.0), ("pop",), ("add", "A", 3.0), ("pop",)]),
 )
 

@@ -80,8 +80,13 @@ SIZES = (
         ("d", {"prompt": 1, "max_tokens": 11}),
         ("e", {"prompt": 4, "max_tokens": 6, "output": 5}),
     ),
+    ranks(
+        ("a", {"prompt": 2, "arrival_time": 1.0}),
+        ("b", {"prompt": 2, "arrival_time": 0.0}),
+    ),
     in_tokens(5, 2, 1),
     in_tokens(2, 5, 3),
+    in_tokens(3000, 100_000),
     comes_back_with_tokens,
     allowed_less,
 )

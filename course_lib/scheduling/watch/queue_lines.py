@@ -177,14 +177,25 @@ def key_in_tokens(
 ) -> float:
     """Return the key of a request of so many tokens, as a number.
 
-    >>> from course_lib.scheduling import SJFRequestQueue
+    Raises:
+        TypeError: It is no number.
+
+    >>> from course_lib.scheduling import PriorityRequestQueue, SJFRequestQueue
     >>> key_in_tokens(SJFRequestQueue(), 5, 20)
     25.0
+    >>> key_in_tokens(PriorityRequestQueue(), 5, 20)
+    Traceback (most recent call last):
+    TypeError: this key is to be a number, and is of type tuple
     """
     request = Request("guest", range(7, 7 + prompt), max_tokens)
     for token in range(generated):
         request.append_output(token)
-    return float(queue.key(request))
+    key = queue.key(request)
+    try:
+        return float(key)
+    except TypeError:
+        kind = type(key).__name__
+        raise TypeError(f"this key is to be a number, and is of type {kind}") from None
 
 
 def come_and_go(queue: RequestQueue, num_requests: int) -> int:

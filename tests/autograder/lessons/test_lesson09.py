@@ -426,6 +426,18 @@ def due_in_whole_seconds(self, request):
     return request.deadline // 1, request.arrival_time
 
 
+def in_a_byte(self, request):
+    return (request.num_prompt_tokens + request.max_tokens) % 128
+
+
+def up_to_4096(self, request):
+    return min(request.num_prompt_tokens + request.max_tokens, 4096)
+
+
+def tokens_in_a_list(self, request):
+    return [request.num_prompt_tokens + request.max_tokens]
+
+
 def one_too_few(self, request):
     return request.num_prompt_tokens + request.max_tokens - 1
 
@@ -537,6 +549,15 @@ class EarliestOfEquals(VTCRequestQueue):
             self.queues,
             key=lambda each: (self.counters[each], self.queues[each].peek().arrival_time, each),
         )
+
+
+class ShortestNameOfEquals(VTCRequestQueue):
+    """Takes the client, of equals, whose name is the shortest."""
+
+    def least_served(self):
+        if not self.queues:
+            raise nobody_waits()
+        return min(self.queues, key=lambda each: (self.counters[each], len(each), each))
 
 
 class OpensNoAccounts(VTCRequestQueue):
@@ -905,6 +926,17 @@ def in_whole_seconds(steps):
     return hunt.serve([(*step[:2], *(step[2:] and [int(step[2])])) for step in steps])
 
 
+def shortest_name_of_equals(steps):
+    latest, served = {}, []
+    for kind, *told in steps:
+        if kind == "pop":
+            served.append(min(latest, key=lambda name: (latest[name], len(name), name)))
+            del latest[served[-1]]
+        else:
+            latest[told[0]] = told[1]
+    return served
+
+
 KEPT: dict[str, float] = {}
 
 
@@ -979,6 +1011,12 @@ WRONG = [
     ("9.4", NotesWhoIsLookedAt, SAME),
     ("9.4", NotesWhoHasNothingLeft, SAME),
     ("9.4", EarliestOfEquals, SAME),
+    ("9.4", ShortestNameOfEquals, SAME),
+    ("9.3b", in_a_byte, SAME),
+    ("9.3b", up_to_4096, SAME),
+    ("9.3b", tokens_in_a_list, SAME),
+    ("9.3c", tokens_in_a_list, SAME),
+    ("9.9b", shortest_name_of_equals, SAME),
     ("9.2a", push_under_its_own_key, "asked for again"),
     ("9.2a", push_whole_numbers, SAME),
     ("9.2a", push_and_sort, SAME),
@@ -1106,6 +1144,17 @@ def test_an_error_that_is_not_raised_is_told_from_one_that_nobody_makes(unhurrie
     assert finding.confirmed
     assert "it is to raise an IndexError" in finding.counterexample.complaint
     assert not examine("9.1", LeavesItToTheDictionary).confirmed
+
+
+def test_a_key_that_is_to_be_a_number_is_told_so(unhurried):
+    got = examine("9.3b", tokens_in_a_list).counterexample.got
+    assert "this key is to be a number, and is of type list" in got
+
+
+def test_names_in_an_array_are_told_to_make_a_list():
+    answer = {"seed": 1, **hunt.readings(1).answer}
+    finding = examine("9.8", {**answer, "line": np.array(answer["line"])})
+    assert "make a list of it, with `.tolist()`" in finding.counterexample.got
 
 
 def test_too_long_a_heap_is_told_with_its_lengths(unhurried):
