@@ -983,7 +983,7 @@ def my_key(prompt_tokens: int, max_tokens: int, arrival_time: float) -> float:
         arrival_time: When it came, in seconds.
 
     Returns:
-        A number, or a tuple of numbers.
+        A number, an int or a float, or a tuple of numbers.
 
     >>> my_key(100, 100, 1.0) < my_key(100, 100, 500.0)
     True

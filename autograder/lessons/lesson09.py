@@ -222,6 +222,7 @@ SPLIT = Exercise(
         misconceptions=choices.SPLIT,
         max_steps=6,
         state_line=queues_of,
+        large=(fair_lives.MANY_SHARE,),
     ),
     hints=(
         "How many requests can be in one iteration?",

@@ -29,6 +29,7 @@ from course_lib.scheduling.scheduler import SchedulerConfig
 from course_lib.scheduling.watch.queue_lines import (
     CachedTokens,
     accounts,
+    ask_among_many,
     cache_tokens,
     charge_one_after_the_other,
     choose_among,
@@ -443,6 +444,7 @@ CACHED: tuple[Script, ...] = (
     _asked(0, r0=0),
     _asked(2, r0=1, r1=2, r2=3),
     _asked(2, r0=1, r1=8),
+    _asked(2, r0=0, r1=1, r2=0, r3=2),
 )
 
 
@@ -503,6 +505,17 @@ def little_is_left(life: Life) -> None:
     life.do("limit_chunk", asks, 1, 30)
 
 
+def many_share(life: Life) -> None:
+    """Many share, and somebody asks."""
+    _split(life, 30_000, seats=10_000)
+    life.apply(ask_among_many, 5_000)
+
+
+MANY_SHARE = LargeLife(
+    many_share,
+    "5,000 requests, one of which asks ten times",
+    slow="`len(self.requests)` says at once how many there are",
+)
 SPLITS: tuple[Script, ...] = (three_share, more_than_seats, more_than_tokens, little_is_left)
 
 # Weighted fair queueing

@@ -482,7 +482,8 @@ def form_of_a_reading(state: Any) -> str:
     if type(state) in (int, float):
         return ""
     if isinstance(state, (list, tuple)) and all(isinstance(each, str) for each in state):
-        return ""
+        untidy = next((each for each in state if each != each.strip()), None)
+        return "" if untidy is None else f"{untidy!r} begins or ends with a blank: write it without"
     return f'{state!r} is neither a number nor a list of names, such as ["A", "B"]'
 
 

@@ -92,6 +92,12 @@ SIZES = (
 )
 AGES = (
     ranks(("r9", {}), ("r10", {}), made_with=(8.0,)),
+    ranks(
+        ("a", {"priority": 1, "arrival_time": 0.0}),
+        ("b", {"priority": 0, "arrival_time": 2.25}),
+        made_with=(2.5,),
+    ),
+    ranks(("a", {"priority": -1}), ("b", {"priority": -2}), made_with=(8.0,)),
     ranks(("a", {}), ("B", {}), made_with=(8.0,)),
     ranks(
         ("a", {"priority": 1, "arrival_time": 0.0}),
@@ -140,6 +146,15 @@ AGES = (
 )
 DUE = (
     ranks(("a", {"deadline": 10.0}), ("b", {"deadline": 9.0})),
+    ranks(("a", {"deadline": 1.0}), ("b", {"deadline": 0.0})),
+    ranks(("a", {"deadline": 7.0, "max_tokens": 5}), ("b", {"deadline": 6.0, "max_tokens": 2})),
+    ranks(
+        ("a", {"arrival_time": 5.0, "deadline": 9.0}), ("b", {"arrival_time": 5.0, "deadline": 4.0})
+    ),
+    ranks(
+        ("a", {"arrival_time": 2e-6, "deadline": 9.0}),
+        ("b", {"arrival_time": 1e-6, "deadline": 9.0}),
+    ),
     ranks(
         ("a", {"arrival_time": 1.0, "deadline": 5.0, "priority": 1}),
         ("b", {"arrival_time": 1.5, "deadline": 5.0}),

@@ -461,5 +461,6 @@ LEFT = (
     keys_stay,
     as_many_as_may_stay,
     all_have_left(1),
+    all_have_left(20),
     all_have_left(34),
 )

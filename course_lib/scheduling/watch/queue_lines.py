@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from course_lib.scheduling.policies import RequestQueue, SortedRequestQueue, VTCRequestQueue
 from course_lib.scheduling.request import Request, RequestStatus
 from course_lib.scheduling.variants.cache_aware import CacheAwareRequestQueue
+from course_lib.scheduling.variants.even_split import EvenSplitScheduler
 
 
 def preempted(request: Request) -> Request:
@@ -299,6 +300,24 @@ def choose_in_a_long_line(queue: CacheAwareRequestQueue, num_requests: int) -> t
     passed_over = Counter[str](), Counter({due: queue.max_passes})
     first, second = (int(queue.choose(in_line, num_passes)) for num_passes in passed_over)
     return first, second
+
+
+def ask_among_many(scheduler: EvenSplitScheduler, num_requests: int) -> int:
+    """Let requests come, and let the last one ask ten times how many tokens it computes.
+
+    Returns:
+        What it is told at last, if it lacks 1,000 tokens and 1,000 are left of the budget.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling.scheduler import SchedulerConfig
+    >>> config = SchedulerConfig(max_num_batched_tokens=30)
+    >>> ask_among_many(EvenSplitScheduler(config, KVCacheManager(9)), 4)
+    7
+    """
+    for index in range(num_requests):
+        asks = Request(f"guest {index}", [1], 1)
+        scheduler.add_request(asks)
+    return [scheduler.limit_chunk(asks, 1000, 1000) for _ in range(10)][-1]
 
 
 def passes_line(queue: CacheAwareRequestQueue) -> str:

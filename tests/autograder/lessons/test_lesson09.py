@@ -7,6 +7,7 @@ import heapq
 import re
 from collections import OrderedDict
 from copy import copy
+from decimal import Decimal
 from fractions import Fraction
 from typing import ClassVar
 
@@ -396,6 +397,33 @@ def aged_by_division_and_rounded(self, request):
 
 def due_in_hundredths_of_a_millisecond(self, request):
     return round(request.deadline, 5), request.arrival_time
+
+
+def aged_by_whole_seconds(self, request):
+    rank = request.priority * int(self.ageing_seconds) + request.arrival_time
+    return rank, request.arrival_time, request.request_id
+
+
+def aged_from_zero_on(self, request):
+    rank = max(0.0, request.priority * self.ageing_seconds + request.arrival_time)
+    return rank, request.arrival_time, request.request_id
+
+
+def due_or_never(self, request):
+    return request.deadline or float("inf"), request.arrival_time
+
+
+def due_to_begin(self, request):
+    return request.deadline - request.max_tokens, request.arrival_time
+
+
+def late_ones_last(self, request):
+    is_late = request.deadline < request.arrival_time
+    return is_late, request.deadline, request.arrival_time
+
+
+def due_then_by_whole_seconds(self, request):
+    return request.deadline, round(request.arrival_time)
 
 
 def longer_ids_later(self, request):
@@ -821,6 +849,14 @@ def chooses_by_what_is_computed(self, in_line, num_passes):
     return due[0] if due else in_line.index(max(in_line, key=lambda r: r.num_computed_tokens))
 
 
+def due_of_the_first_two(self, in_line, num_passes):
+    for position, request in enumerate(in_line[:2]):
+        if num_passes[request.request_id] >= self.max_passes:
+            return position
+    cached = [self.num_cached_tokens(request) for request in in_line]
+    return cached.index(max(cached))
+
+
 def numpy_chooses(self, in_line, num_passes):
     import numpy as np
 
@@ -849,6 +885,12 @@ def none_for_many(self, request, num_new_tokens, budget):
 
 def none_for_many_seats(self, request, num_new_tokens, budget):
     return min(num_new_tokens, self.max_num_batched_tokens // self.max_num_seqs, budget)
+
+
+def counted_in_pairs(self, request, num_new_tokens, budget):
+    there = sum(one == other for one in self.requests for other in self.requests)
+    share = max(self.max_num_batched_tokens // min(there, self.max_num_seqs), 1)
+    return min(num_new_tokens, share, budget)
 
 
 def needed_or_not(self, request, num_new_tokens, budget):
@@ -1017,6 +1059,14 @@ WRONG = [
     ("9.3b", tokens_in_a_list, SAME),
     ("9.3c", tokens_in_a_list, SAME),
     ("9.9b", shortest_name_of_equals, SAME),
+    ("9.3d", aged_by_whole_seconds, SAME),
+    ("9.3d", aged_from_zero_on, SAME),
+    ("9.3e", due_or_never, SAME),
+    ("9.3e", due_to_begin, SAME),
+    ("9.3e", late_ones_last, SAME),
+    ("9.3e", due_then_by_whole_seconds, SAME),
+    ("9.6", due_of_the_first_two, SAME),
+    ("9.7", counted_in_pairs, SAME),
     ("9.2a", push_under_its_own_key, "asked for again"),
     ("9.2a", push_whole_numbers, SAME),
     ("9.2a", push_and_sort, SAME),
@@ -1157,6 +1207,11 @@ def test_names_in_an_array_are_told_to_make_a_list():
     assert "make a list of it, with `.tolist()`" in finding.counterexample.got
 
 
+def test_a_choice_that_goes_wrong_behind_the_second_is_told_by_few(unhurried):
+    case = examine("9.6", due_of_the_first_two).counterexample.case
+    assert case.splitlines()[-1].startswith("choose_among(")
+
+
 def test_too_long_a_heap_is_told_with_its_lengths(unhurried):
     case = examine("9.2c", remove_counts_it_still).counterexample
     assert case.expected.startswith("'few ghosts'")
@@ -1215,6 +1270,7 @@ def test_nothing_is_left_of_a_budget_but_what_an_iteration_has(seed, unhurried):
         ("step 4", "b1", "Then requests of a and b wait, and the smallest counters are equal"),
         ("step 5", "a2", "Then requests of a and b wait"),
         ("step 4", 4, 'who is taken is the name of a request, such as "a1"'),
+        ("step 4", " a1", "' a1' begins or ends with a blank"),
     ],
 )
 def test_a_wrong_state_is_told_where_to_look(name, state, said):
@@ -1242,6 +1298,7 @@ def test_counters_by_hand_are_those_of_the_queue_and_somebody_is_lifted(seed):
         ("shortest first", ["C", "E", "A", "B", "D"], "the names by their tokens"),
         ("a is promised", 2, "b should get one request in 3"),
         ("a gets", 6, "Write down the names of the requests"),
+        ("line", ["D", "E ", "C", "B", "A"], "'E ' begins or ends with a blank"),
     ],
 )
 def test_a_wrong_reading_is_told_where_to_look(name, state, said):
@@ -1340,12 +1397,13 @@ def test_floor_and_bound_of_the_contest_keep_their_distance(seed):
     assert shortest["worth"] < 0.6 * bound["worth"]
 
 
-@pytest.mark.parametrize("key", [None, "0", float("nan")])
+@pytest.mark.parametrize("key", [None, "0", float("nan"), np.array([1.0]), Decimal(1)])
 def test_a_key_that_cannot_be_compared_is_told_so(key):
     finding = examine("9.10", lambda prompt_tokens, max_tokens, arrival_time: key)
     assert finding.fraction == 0.0
     if key is not None:
         assert "a key is a number" in finding.counterexample.complaint
+        assert "`float(...)` makes one" in finding.counterexample.complaint
 
 
 # What must show
