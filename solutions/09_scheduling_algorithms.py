@@ -857,9 +857,9 @@ assert backfire["passing over"].num_preemptions > 1.5 * base.num_preemptions
 #
 # Two policies, as they were found. Do not run them yet. Read what they *do*.
 
-# %% shows="autograder.lessons.lesson09_hunt:insert_shortest_first"
+# %% shows="autograder.lessons.lesson09_readings:insert_shortest_first"
 
-# %% shows="autograder.lessons.lesson09_hunt:weighted_fair"
+# %% shows="autograder.lessons.lesson09_readings:weighted_fair"
 
 # %% exercise="9.8"
 answer = {"seed": 1}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
@@ -14,10 +13,10 @@ from autograder.checks.stateful import LargeLife, Life
 from autograder.lessons.lesson05_lives import SchedulerLife, add, all_have_come, run
 from autograder.lessons.lesson09_lives import (
     NAME,
-    SERVED,
     QueueLife,
     Script,
     come,
+    many_are_served,
     nobody,
     request,
     returned,
@@ -347,7 +346,9 @@ SLOW = (
     "clients alone, and each client has a queue"
 )
 FAIR_AT_SIZE = (
-    replace(SERVED, slow=SLOW),
+    LargeLife(
+        many_are_served(20_000), "20,000 come, and half of them are served and come back", slow=SLOW
+    ),
     LargeLife(many_of_one_client, "10,000 of a wait, and b comes and goes as often", slow=SLOW),
 )
 

@@ -251,10 +251,14 @@ def many_leave(life: Life) -> None:
     life.apply(leave_one_by_one, 30_000)
 
 
-def many_are_served(life: Life) -> None:
-    """Many come, and half of them are served and come back."""
-    life.create()
-    life.apply(serve_one_by_one, 40_000)
+def many_are_served(num_requests: int) -> Script:
+    """Return a life in which many come, and half of them are served and come back."""
+
+    def life_of(life: Life) -> None:
+        life.create()
+        life.apply(serve_one_by_one, num_requests)
+
+    return life_of
 
 
 LEAVING = LargeLife(
@@ -268,7 +272,7 @@ GHOSTS_LEAVING = replace(
     "living",
 )
 SERVED = LargeLife(
-    many_are_served,
+    many_are_served(40_000),
     "40,000 come, and half of them are served and come back",
     slow="No call may go through all who wait, nor sort them",
 )

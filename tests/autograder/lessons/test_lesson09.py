@@ -18,6 +18,7 @@ from autograder import lessons
 from autograder.lessons import lesson09_contest as contest
 from autograder.lessons import lesson09_given as given
 from autograder.lessons import lesson09_hunt as hunt
+from autograder.lessons import lesson09_readings as readings
 from autograder.proxy.subject import LocalSubject
 from course_lib import parts
 from course_lib.scheduling import (
@@ -1202,7 +1203,7 @@ def test_a_key_that_is_to_be_a_number_is_told_so(unhurried):
 
 
 def test_names_in_an_array_are_told_to_make_a_list():
-    answer = {"seed": 1, **hunt.readings(1).answer}
+    answer = {"seed": 1, **readings.readings(1).answer}
     finding = examine("9.8", {**answer, "line": np.array(answer["line"])})
     assert "make a list of it, with `.tolist()`" in finding.counterexample.got
 
@@ -1302,26 +1303,26 @@ def test_counters_by_hand_are_those_of_the_queue_and_somebody_is_lifted(seed):
     ],
 )
 def test_a_wrong_reading_is_told_where_to_look(name, state, said):
-    answer = {"seed": 1, **hunt.readings(1).answer, name: state}
+    answer = {"seed": 1, **readings.readings(1).answer, name: state}
     assert said in complaint_of("9.8", answer)
 
 
 def test_a_whole_number_may_be_what_comes_of_a_division():
-    answer = {"seed": 1, **hunt.readings(1).answer}
+    answer = {"seed": 1, **readings.readings(1).answer}
     answer |= {name: float(answer[name]) for name in ("a is promised", "a gets")}
     assert examine("9.8", answer).fraction == 1.0
     assert examine("9.8", {**answer, "a gets": 4.5}).fraction < 1.0
 
 
 def test_who_believes_the_weights_alone_is_told_what_reads_them():
-    right = hunt.readings(1).answer
+    right = readings.readings(1).answer
     finding = examine("9.8", {"seed": 1, **right, "a gets": right["a is promised"]})
     assert named(finding) == "the shares decide"
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_the_two_policies_do_not_do_what_they_say(seed):
-    answer = hunt.readings(seed).answer
+    answer = readings.readings(seed).answer
     assert answer["line"] != answer["shortest first"]
     assert sorted(answer["line"]) == list("ABCDE")
     assert answer["a gets"] < answer["a is promised"] <= 12
