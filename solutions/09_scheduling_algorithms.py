@@ -267,8 +267,9 @@ for policy in ("fcfs", "sjf"):
 #
 # In the failing cases `service_line(obj)` says who waits, in the order of service; `leave_one_by_one(obj, 20)` lets 20
 # requests come, and all of them go again, from the middle on; `entries_line(obj)` counts what is in the heap, and
-# `ghost_line(obj)` says whether that is more than the docstring of `remove` allows. `same_or_copies(obj, 2)` says whether
-# two requests that come are the very ones that come out: the scheduler writes on them, so a copy would not do.
+# `ghost_line(obj)` says whether that is more than the docstring of `remove` allows; `top_line(obj)` says whether a ghost
+# is on top. `same_or_copies(obj, 2)` says whether two requests that come are the very ones that come out: the scheduler
+# writes on them, so a copy would not do.
 
 # %% exercise="9.2a"
 
@@ -856,9 +857,9 @@ assert backfire["passing over"].num_preemptions > 1.5 * base.num_preemptions
 #
 # Two policies, as they were found. Do not run them yet. Read what they *do*.
 
-# %% shows="autograder.lessons.lesson09_hunt:insert_shortest_first"
+# %% shows="autograder.lessons.lesson09_readings:insert_shortest_first"
 
-# %% shows="autograder.lessons.lesson09_hunt:weighted_fair"
+# %% shows="autograder.lessons.lesson09_readings:weighted_fair"
 
 # %% exercise="9.8"
 answer = {"seed": 1}
@@ -899,8 +900,8 @@ queue.message("B", 2.0)
 print(queue.pop(), queue.pop())
 
 # %% [markdown]
-# Give a life of this queue in which somebody is served out of turn: a list of steps `("add", name, time)`,
-# `("message", name, time)` and `("pop",)`. Times do not decrease.
+# Give a life of this queue in which somebody is served out of turn: a list of at most 50 steps
+# `("add", name, time)`, `("message", name, time)` and `("pop",)`. Times do not decrease.
 
 # %% exercise="9.9a"
 exposing_life = None  # [("add", "A", 0), ("add", "B", 1), ...]
@@ -982,7 +983,7 @@ def my_key(prompt_tokens: int, max_tokens: int, arrival_time: float) -> float:
         arrival_time: When it came, in seconds.
 
     Returns:
-        A number, or a tuple of numbers.
+        A number, an int or a float, or a tuple of numbers.
 
     >>> my_key(100, 100, 1.0) < my_key(100, 100, 500.0)
     True

@@ -20,6 +20,7 @@ from autograder.lessons import lesson09_hunt as hunt
 from autograder.lessons import lesson09_keys as keys
 from autograder.lessons import lesson09_lives as lives
 from autograder.lessons import lesson09_mistakes as mistakes
+from autograder.lessons import lesson09_readings as readings
 from course_lib.scheduling.policies import (
     FCFSRequestQueue,
     SJFRequestQueue,
@@ -94,7 +95,7 @@ PEEK = Exercise(
         SortedRequestQueue,
         "peek",
         lives.HeapLife,
-        lives.HEAPS,
+        lives.LOOKED_AT,
         mistakes.PEEK,
         on=SJFRequestQueue,
         large=(lives.SERVED,),
@@ -222,6 +223,7 @@ SPLIT = Exercise(
         misconceptions=choices.SPLIT,
         max_steps=6,
         state_line=queues_of,
+        large=(fair_lives.MANY_SHARE,),
     ),
     hints=(
         "How many requests can be in one iteration?",
@@ -241,10 +243,10 @@ READINGS = Exercise(
     minutes=7,
     difficulty=2,
     check=TraceCheck(
-        hunt.readings,
-        misconceptions=hunt.READINGS,
-        compare=hunt.same_reading,
-        form=hunt.form_of_a_reading,
+        readings.readings,
+        misconceptions=readings.READINGS,
+        compare=readings.same_reading,
+        form=readings.form_of_a_reading,
     ),
     hints=(
         "What is `place` when nobody in the line is longer than the new one?",

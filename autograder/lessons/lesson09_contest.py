@@ -142,12 +142,15 @@ def _comparable(key: Any, asked: str) -> tuple[float, ...]:
     """Return a key as a tuple of numbers.
 
     Raises:
-        UnusableAnswerError: It is neither a number nor a tuple of numbers.
+        UnusableAnswerError: It is neither a number, an int or a float, nor a tuple of them.
     """
     numbers = tuple(key) if isinstance(key, (list, tuple)) else (key,)
     is_plain = all(type(n) in (int, float, bool) and not math.isnan(n) for n in numbers)
     if not numbers or not is_plain:
-        complaint = "a key is a number, or a tuple of numbers; the smallest is served first"
+        complaint = (
+            "a key is a number, or a tuple of numbers, and each is an int or a float: `float(...)` "
+            "makes one of another kind; the smallest is served first"
+        )
         raise UnusableAnswerError(asked, Returned(key), complaint)
     return numbers
 

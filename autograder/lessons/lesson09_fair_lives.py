@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
@@ -14,10 +13,10 @@ from autograder.checks.stateful import LargeLife, Life
 from autograder.lessons.lesson05_lives import SchedulerLife, add, all_have_come, run
 from autograder.lessons.lesson09_lives import (
     NAME,
-    SERVED,
     QueueLife,
     Script,
     come,
+    many_are_served,
     nobody,
     request,
     returned,
@@ -29,6 +28,7 @@ from course_lib.scheduling.scheduler import SchedulerConfig
 from course_lib.scheduling.watch.queue_lines import (
     CachedTokens,
     accounts,
+    ask_among_many,
     cache_tokens,
     charge_one_after_the_other,
     choose_among,
@@ -286,6 +286,38 @@ def preempted_and_taken_last(life: Life) -> None:
     take(life)
 
 
+def the_rest_leaves(life: Life) -> None:
+    """Who was taken last had more waiting, which leaves; then nobody waits."""
+    life.create()
+    _client(life, "a1", 5)
+    leaves = _client(life, "a2", 1)
+    take(life)
+    life.do("remove", leaves)
+    _client(life, "c1", 1)
+    life.apply(accounts)
+
+
+def only_looked_at(life: Life) -> None:
+    """Somebody is looked at, and leaves before it is taken."""
+    life.create()
+    busy = _client(life, "a1", 5)
+    take(life)
+    leaves = _client(life, "b1", 1)
+    life.do("peek", reads=NAME)
+    life.do("remove", leaves)
+    tokens(life, busy, 1)
+    _client(life, "c1", 1)
+    life.apply(accounts)
+
+
+def equal_counters(life: Life) -> None:
+    """Of equal counters the first by name is next, whoever came first."""
+    life.create()
+    for name, client_id, arrival_time in (("b1", "b", 0.0), ("a1", "ab", 1.0)):
+        come(life, name, client_id=client_id, arrival_time=arrival_time)
+    take(life, 2)
+
+
 FAIR: tuple[Script, ...] = (
     as_in_the_lesson,
     three_of_two,
@@ -294,6 +326,9 @@ FAIR: tuple[Script, ...] = (
     debts_stay,
     after_an_empty_line,
     preempted_and_taken_last,
+    the_rest_leaves,
+    only_looked_at,
+    equal_counters,
     parts_of_a_token,
     told_by_a_generator,
     nobody,
@@ -311,7 +346,9 @@ SLOW = (
     "clients alone, and each client has a queue"
 )
 FAIR_AT_SIZE = (
-    replace(SERVED, slow=SLOW),
+    LargeLife(
+        many_are_served(20_000), "20,000 come, and half of them are served and come back", slow=SLOW
+    ),
     LargeLife(many_of_one_client, "10,000 of a wait, and b comes and goes as often", slow=SLOW),
 )
 
@@ -408,6 +445,7 @@ CACHED: tuple[Script, ...] = (
     _asked(0, r0=0),
     _asked(2, r0=1, r1=2, r2=3),
     _asked(2, r0=1, r1=8),
+    _asked(2, r0=0, r1=1, r2=0, r3=2),
 )
 
 
@@ -468,6 +506,17 @@ def little_is_left(life: Life) -> None:
     life.do("limit_chunk", asks, 1, 30)
 
 
+def many_share(life: Life) -> None:
+    """Many share, and somebody asks."""
+    _split(life, 30_000, seats=10_000)
+    life.apply(ask_among_many, 5_000)
+
+
+MANY_SHARE = LargeLife(
+    many_share,
+    "5,000 requests, one of which asks ten times",
+    slow="`len(self.requests)` says at once how many there are",
+)
 SPLITS: tuple[Script, ...] = (three_share, more_than_seats, more_than_tokens, little_is_left)
 
 # Weighted fair queueing

@@ -108,7 +108,10 @@ def same_state(expected: Any, got: Any) -> str | None:
 
 def form_of_a_state(state: Any) -> str:
     """Say what is wrong with how a state is written; "" if nothing is."""
-    if isinstance(state, str) or type(state) in (int, float):
+    if isinstance(state, str):
+        is_tidy = state == state.strip()
+        return "" if is_tidy else f"{state!r} begins or ends with a blank: write it without"
+    if type(state) in (int, float):
         return ""
     return f'{state!r} is neither the name of a request, such as "a1", nor a number'
 

@@ -57,7 +57,9 @@ PRIORITIES = (
     ),
     ranks(("c", {}), ("b", {}), ("a", {}), ("d", {"priority": 1})),
     ranks(("r9", {}), ("r10", {})),
+    ranks(("a", {}), ("B", {})),
     ranks(("a", {"arrival_time": 3.0}), ("b", {"arrival_time": 1.0})),
+    ranks(("a", {"arrival_time": 2e-6}), ("b", {"arrival_time": 1e-6})),
     ranks(
         ("a", {"priority": 1, "arrival_time": 0.0}),
         ("z", {"priority": 0, "arrival_time": 1.7e9}),
@@ -78,8 +80,13 @@ SIZES = (
         ("d", {"prompt": 1, "max_tokens": 11}),
         ("e", {"prompt": 4, "max_tokens": 6, "output": 5}),
     ),
+    ranks(
+        ("a", {"prompt": 2, "arrival_time": 1.0}),
+        ("b", {"prompt": 2, "arrival_time": 0.0}),
+    ),
     in_tokens(5, 2, 1),
     in_tokens(2, 5, 3),
+    in_tokens(3000, 100_000),
     comes_back_with_tokens,
     allowed_less,
 )
@@ -87,12 +94,19 @@ AGES = (
     ranks(("r9", {}), ("r10", {}), made_with=(8.0,)),
     ranks(
         ("a", {"priority": 1, "arrival_time": 0.0}),
+        ("b", {"priority": 0, "arrival_time": 2.25}),
+        made_with=(2.5,),
+    ),
+    ranks(("a", {"priority": -1}), ("b", {"priority": -2}), made_with=(8.0,)),
+    ranks(("a", {}), ("B", {}), made_with=(8.0,)),
+    ranks(
+        ("a", {"priority": 1, "arrival_time": 0.0}),
         ("b", {"priority": 0, "arrival_time": 1000.0}),
         made_with=(10.0,),
     ),
     ranks(
-        ("a", {"priority": 1, "arrival_time": 0.0002}),
-        ("b", {"priority": 0, "arrival_time": 8.0001}),
+        ("a", {"priority": 1, "arrival_time": 2e-6}),
+        ("b", {"priority": 0, "arrival_time": 8.000001}),
         made_with=(8.0,),
     ),
     ranks(
@@ -132,6 +146,15 @@ AGES = (
 )
 DUE = (
     ranks(("a", {"deadline": 10.0}), ("b", {"deadline": 9.0})),
+    ranks(("a", {"deadline": 1.0}), ("b", {"deadline": 0.0})),
+    ranks(("a", {"deadline": 7.0, "max_tokens": 5}), ("b", {"deadline": 6.0, "max_tokens": 2})),
+    ranks(
+        ("a", {"arrival_time": 5.0, "deadline": 9.0}), ("b", {"arrival_time": 5.0, "deadline": 4.0})
+    ),
+    ranks(
+        ("a", {"arrival_time": 2e-6, "deadline": 9.0}),
+        ("b", {"arrival_time": 1e-6, "deadline": 9.0}),
+    ),
     ranks(
         ("a", {"arrival_time": 1.0, "deadline": 5.0, "priority": 1}),
         ("b", {"arrival_time": 1.5, "deadline": 5.0}),
@@ -143,8 +166,8 @@ DUE = (
         ("c", {"arrival_time": 1.7e9 - 5}),
     ),
     ranks(
-        ("a", {"arrival_time": 0.0, "deadline": 9.0002}),
-        ("b", {"arrival_time": 1.0, "deadline": 9.0001}),
+        ("a", {"arrival_time": 0.0, "deadline": 9.000002}),
+        ("b", {"arrival_time": 1.0, "deadline": 9.000001}),
     ),
     ranks(
         ("a", {"arrival_time": 0.0}),

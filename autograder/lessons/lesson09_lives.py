@@ -22,6 +22,7 @@ from course_lib.scheduling.watch.queue_lines import (
     same_or_copies,
     serve_one_by_one,
     service_line,
+    top_line,
 )
 
 NAME = ("request_id",)
@@ -143,6 +144,12 @@ class HeapLife(QueueLife):
         self.apply(ghost_line)
         self.apply(service_line)
 
+    @rule()
+    def peek(self) -> None:
+        """Look who is next: the ghosts before it are gone then."""
+        super().peek()
+        self.apply(top_line)
+
 
 class AgeingLife(QueueLife):
     """The same with a rate of ageing."""
@@ -244,10 +251,14 @@ def many_leave(life: Life) -> None:
     life.apply(leave_one_by_one, 30_000)
 
 
-def many_are_served(life: Life) -> None:
-    """Many come, and half of them are served and come back."""
-    life.create()
-    life.apply(serve_one_by_one, 20_000)
+def many_are_served(num_requests: int) -> Script:
+    """Return a life in which many come, and half of them are served and come back."""
+
+    def life_of(life: Life) -> None:
+        life.create()
+        life.apply(serve_one_by_one, num_requests)
+
+    return life_of
 
 
 LEAVING = LargeLife(
@@ -261,8 +272,8 @@ GHOSTS_LEAVING = replace(
     "living",
 )
 SERVED = LargeLife(
-    many_are_served,
-    "20,000 come, and half of them are served and come back",
+    many_are_served(40_000),
+    "40,000 come, and half of them are served and come back",
     slow="No call may go through all who wait, nor sort them",
 )
 
@@ -326,6 +337,16 @@ def leaves_and_is_first(life: Life) -> None:
     life.do("peek", reads=NAME)
 
 
+def no_ghost_on_top(life: Life) -> None:
+    """The one in front leaves, and is a ghost until somebody looks."""
+    life.create()
+    leaves = come(life, "a", 1)
+    come(life, "b", 2)
+    life.do("remove", leaves)
+    life.do("peek", reads=NAME)
+    life.apply(top_line)
+
+
 def many_ghosts(life: Life) -> None:
     """Many leave; the heap must stay small, and a heap."""
     life.create()
@@ -357,6 +378,16 @@ def a_small_one_behind(life: Life) -> None:
     for name, size in (("a", 2), ("b", 1)):
         come(life, name, size)
     life.apply(leave_one_by_one, 14)
+    take(life, 2)
+
+
+def equals_stay_in_order(life: Life) -> None:
+    """Two of equal keys stay when the ghosts are thrown out, and keep their order."""
+    life.create()
+    for name in "ab":
+        come(life, name, 2)
+    life.apply(leave_one_by_one, 22)
+    life.apply(service_line)
     take(life, 2)
 
 
@@ -404,6 +435,16 @@ def other_keys(life: Life) -> None:
     take(life, 3)
 
 
+def keys_stay(life: Life) -> None:
+    """Two have come under keys that the queue would not name itself, and keep them."""
+    life.create()
+    for key, name in ((9, "a"), (5, "b")):
+        life.do("push", key, life.make(request(name)))
+    life.apply(leave_one_by_one, 22)
+    life.apply(service_line)
+    take(life, 2)
+
+
 HEAPS: tuple[Script, ...] = (
     equal_keys,
     ghosts,
@@ -417,4 +458,13 @@ HEAPS: tuple[Script, ...] = (
     the_very_requests,
 )
 ENTERED = (*HEAPS, other_keys)
-LEFT = (*HEAPS, as_many_as_may_stay, all_have_left(1), all_have_left(34))
+LOOKED_AT = (*HEAPS, no_ghost_on_top)
+LEFT = (
+    *HEAPS,
+    equals_stay_in_order,
+    keys_stay,
+    as_many_as_may_stay,
+    all_have_left(1),
+    all_have_left(20),
+    all_have_left(34),
+)

@@ -435,6 +435,8 @@ def _read_exactly(stream: IO[bytes], length: int) -> bytes:
 
 
 def _array_to_wire(array: np.ndarray[Any, Any]) -> dict[str, Any]:
+    if array.dtype.kind == "U":
+        raise WireError("an array of text is not plain data: make a list of it, with `.tolist()`")
     if array.dtype.name not in _ARRAY_DTYPES:
         raise WireError(
             f"an array of {array.dtype} is not plain data; .tolist() makes a list of it"

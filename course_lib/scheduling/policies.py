@@ -334,7 +334,7 @@ class SJFRequestQueue(SortedRequestQueue):
     """
 
     def key(self, request: Request) -> float:
-        """Return the tokens that the request declares: its prompt and ``max_tokens``."""
+        """Return the tokens that the request declares, prompt and ``max_tokens``: a number."""
         return request.num_prompt_tokens + request.max_tokens
 
 
@@ -355,7 +355,7 @@ class SRPTRequestQueue(SortedRequestQueue):
     """
 
     def key(self, request: Request) -> float:
-        """Return the tokens that the request declares, less those that it has generated."""
+        """Return the tokens that the request declares, less those generated so far: a number."""
         return request.num_prompt_tokens + request.max_tokens - request.num_output_tokens
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from course_lib.scheduling.policies import RequestQueue, SortedRequestQueue, VTCRequestQueue
 from course_lib.scheduling.request import Request, RequestStatus
 from course_lib.scheduling.variants.cache_aware import CacheAwareRequestQueue
+from course_lib.scheduling.variants.even_split import EvenSplitScheduler
 
 
 def preempted(request: Request) -> Request:
@@ -52,6 +53,29 @@ def ghost_line(queue: SortedRequestQueue) -> str:
     return f"too many ghosts: {entries} entries, {living} alive; at most 2 * {living} + 16"
 
 
+def top_line(queue: SortedRequestQueue) -> str:
+    """Say whether what is on top of the heap is an entry of somebody who waits.
+
+    >>> from course_lib.scheduling import SJFRequestQueue
+    >>> queue = SJFRequestQueue()
+    >>> top_line(queue)
+    'nobody waits'
+    >>> for name, size in (("a", 1), ("b", 2)):
+    ...     queue.add(Request(name, [1], size))
+    >>> top_line(queue)
+    'somebody who waits is on top'
+    >>> queue.remove(queue.peek())
+    >>> top_line(queue)
+    'a ghost is on top'
+    """
+    if not queue.alive:
+        return "nobody waits"
+    if not queue.heap:
+        return "nothing is on top"
+    is_alive = queue.is_alive(queue.heap[0])
+    return "somebody who waits is on top" if is_alive else "a ghost is on top"
+
+
 def entries_line(queue: SortedRequestQueue) -> str:
     """Say how many entries the heap has, how many requests wait, and how many entries stay then.
 
@@ -87,7 +111,10 @@ def leave_one_by_one(queue: RequestQueue, num_requests: int) -> int:
 
 
 def serve_one_by_one(queue: RequestQueue, num_requests: int) -> str:
-    """Let requests come, look at the next one as often, take half and put them back.
+    """Let requests come, and a shorter one behind them; look who is next and how many wait.
+
+    Looked is once for each that comes, and as often again when all are there. Then half of them are
+    taken and put back.
 
     Returns:
         Who was taken last.
@@ -97,8 +124,13 @@ def serve_one_by_one(queue: RequestQueue, num_requests: int) -> str:
     'guest 3'
     """
     for index in range(num_requests):
-        queue.add(Request(f"guest {index}", [1], 1, arrival_time=float(index)))
+        queue.add(Request(f"guest {index}", [1], 2, arrival_time=float(index)))
         queue.peek()
+        len(queue)
+    queue.add(Request("the shortest", [1], 1, arrival_time=float(num_requests)))
+    for _ in range(num_requests):
+        queue.peek()
+        len(queue)
     taken = [queue.pop() for _ in range(num_requests // 2)]
     for request in reversed(taken):
         queue.put_back(request)
@@ -146,14 +178,25 @@ def key_in_tokens(
 ) -> float:
     """Return the key of a request of so many tokens, as a number.
 
-    >>> from course_lib.scheduling import SJFRequestQueue
+    Raises:
+        TypeError: It is no number.
+
+    >>> from course_lib.scheduling import PriorityRequestQueue, SJFRequestQueue
     >>> key_in_tokens(SJFRequestQueue(), 5, 20)
     25.0
+    >>> key_in_tokens(PriorityRequestQueue(), 5, 20)
+    Traceback (most recent call last):
+    TypeError: this key is to be a number, and is of type tuple
     """
     request = Request("guest", range(7, 7 + prompt), max_tokens)
     for token in range(generated):
         request.append_output(token)
-    return float(queue.key(request))
+    key = queue.key(request)
+    try:
+        return float(key)
+    except TypeError:
+        kind = type(key).__name__
+        raise TypeError(f"this key is to be a number, and is of type {kind}") from None
 
 
 def come_and_go(queue: RequestQueue, num_requests: int) -> int:
@@ -257,6 +300,24 @@ def choose_in_a_long_line(queue: CacheAwareRequestQueue, num_requests: int) -> t
     passed_over = Counter[str](), Counter({due: queue.max_passes})
     first, second = (int(queue.choose(in_line, num_passes)) for num_passes in passed_over)
     return first, second
+
+
+def ask_among_many(scheduler: EvenSplitScheduler, num_requests: int) -> int:
+    """Let requests come, and let the last one ask ten times how many tokens it computes.
+
+    Returns:
+        What it is told at last, if it lacks 1,000 tokens and 1,000 are left of the budget.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling.scheduler import SchedulerConfig
+    >>> config = SchedulerConfig(max_num_batched_tokens=30)
+    >>> ask_among_many(EvenSplitScheduler(config, KVCacheManager(9)), 4)
+    7
+    """
+    for index in range(num_requests):
+        asks = Request(f"guest {index}", [1], 1)
+        scheduler.add_request(asks)
+    return [scheduler.limit_chunk(asks, 1000, 1000) for _ in range(10)][-1]
 
 
 def passes_line(queue: CacheAwareRequestQueue) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import heapq
 import re
 from collections import OrderedDict
 from copy import copy
+from decimal import Decimal
 from fractions import Fraction
 from typing import ClassVar
 
@@ -16,6 +18,7 @@ from autograder import lessons
 from autograder.lessons import lesson09_contest as contest
 from autograder.lessons import lesson09_given as given
 from autograder.lessons import lesson09_hunt as hunt
+from autograder.lessons import lesson09_readings as readings
 from autograder.proxy.subject import LocalSubject
 from course_lib import parts
 from course_lib.scheduling import (
@@ -157,6 +160,13 @@ class OneLineForAll(FCFSRequestQueue):
         pass
 
 
+class CountsByGoingThrough(FCFSRequestQueue):
+    """Goes through the line to say how long it is."""
+
+    def __len__(self):
+        return sum(1 for _ in self)
+
+
 # 9.2
 
 
@@ -174,6 +184,55 @@ def push_and_sort(self, key, request):
     self.alive[request.request_id] = self.num_entries
     self.heap.append((key, self.num_entries, request))
     self.heap.sort()
+
+
+def push_to_a_copy(self, key, request):
+    self.heap = [*self.heap]
+    SortedRequestQueue.push(self, key, request)
+
+
+def push_with_a_sorted_insertion(self, key, request):
+    self.num_entries += 1
+    self.alive[request.request_id] = self.num_entries
+    bisect.insort(self.heap, (key, self.num_entries, request))
+
+
+def peek_until_a_number_is_found(self):
+    while self.heap and self.heap[0][1] not in self.alive.values():
+        heapq.heappop(self.heap)
+    if not self.heap:
+        raise nobody_waits()
+    return self.heap[0][2]
+
+
+def peek_and_leave_the_ghosts(self):
+    heap = self.heap.copy()
+    while heap and not self.is_alive(heap[0]):
+        heapq.heappop(heap)
+    if not heap:
+        raise nobody_waits()
+    return heap[0][2]
+
+
+def peek_and_put_the_ghosts_back(self):
+    ghosts = []
+    while self.heap and not self.is_alive(self.heap[0]):
+        ghosts.append(heapq.heappop(self.heap))
+    if not self.heap:
+        raise nobody_waits()
+    found = self.heap[0][2]
+    for ghost in ghosts:
+        heapq.heappush(self.heap, ghost)
+    return found
+
+
+def peek_at_whatever_is_there(self):
+    try:
+        while not self.is_alive(top := self.heap[0]):
+            heapq.heappop(self.heap)
+    except IndexError:
+        raise IndexError("nobody") from None
+    return top[-1]
 
 
 def peek_at_a_copy(self):
@@ -300,7 +359,72 @@ def remove_raises_key_error(self, request):
         self.heap = sorted(entry for entry in self.heap if self.is_alive(entry))
 
 
+def remove_and_number_anew(self, request):
+    del_before(self, request)
+    if len(self.heap) > 2 * len(self.alive) + 16:
+        living = (entry for entry in self.heap if self.is_alive(entry))
+        self.heap = [(key, place, who) for place, (key, _, who) in enumerate(living)]
+        self.alive = {who.request_id: place for _, place, who in self.heap}
+        self.num_entries = len(self.heap)
+        heapq.heapify(self.heap)
+
+
+def remove_and_ask_for_keys_again(self, request):
+    del_before(self, request)
+    if len(self.heap) > 2 * len(self.alive) + 16:
+        self.heap = sorted((self.key(e[2]), *e[1:]) for e in self.heap if self.is_alive(e))
+
+
 # 9.3
+
+
+def in_hundredths_of_a_millisecond(self, request):
+    return request.priority, round(request.arrival_time, 5), request.request_id
+
+
+def whatever_the_case(self, request):
+    return request.priority, request.arrival_time, request.request_id.lower()
+
+
+def aged_whatever_the_case(self, request):
+    rank = request.priority * self.ageing_seconds + request.arrival_time
+    return rank, request.arrival_time, request.request_id.lower()
+
+
+def aged_by_division_and_rounded(self, request):
+    rank = round(request.priority + request.arrival_time / self.ageing_seconds, 6)
+    return rank, request.arrival_time, request.request_id
+
+
+def due_in_hundredths_of_a_millisecond(self, request):
+    return round(request.deadline, 5), request.arrival_time
+
+
+def aged_by_whole_seconds(self, request):
+    rank = request.priority * int(self.ageing_seconds) + request.arrival_time
+    return rank, request.arrival_time, request.request_id
+
+
+def aged_from_zero_on(self, request):
+    rank = max(0.0, request.priority * self.ageing_seconds + request.arrival_time)
+    return rank, request.arrival_time, request.request_id
+
+
+def due_or_never(self, request):
+    return request.deadline or float("inf"), request.arrival_time
+
+
+def due_to_begin(self, request):
+    return request.deadline - request.max_tokens, request.arrival_time
+
+
+def late_ones_last(self, request):
+    is_late = request.deadline < request.arrival_time
+    return is_late, request.deadline, request.arrival_time
+
+
+def due_then_by_whole_seconds(self, request):
+    return request.deadline, round(request.arrival_time)
 
 
 def longer_ids_later(self, request):
@@ -329,6 +453,18 @@ def aged_by_a_minute(self, request):
 
 def due_in_whole_seconds(self, request):
     return request.deadline // 1, request.arrival_time
+
+
+def in_a_byte(self, request):
+    return (request.num_prompt_tokens + request.max_tokens) % 128
+
+
+def up_to_4096(self, request):
+    return min(request.num_prompt_tokens + request.max_tokens, 4096)
+
+
+def tokens_in_a_list(self, request):
+    return [request.num_prompt_tokens + request.max_tokens]
 
 
 def one_too_few(self, request):
@@ -411,6 +547,46 @@ class LiftsAfterwards(VTCRequestQueue):
         self.queues.setdefault(request.client_id, FCFSRequestQueue()).add(request)
         if is_new:
             self.lift(request.client_id)
+
+
+class NotesWhoIsLookedAt(VTCRequestQueue):
+    """Takes who is next for one that was taken."""
+
+    def peek(self):
+        self.last_client = self.least_served()
+        return super().peek()
+
+
+class NotesWhoHasNothingLeft(VTCRequestQueue):
+    """Notes a client only when the last of its requests is taken."""
+
+    def pop(self):
+        before = self.last_client
+        request = super().pop()
+        if request.client_id in self.queues:
+            self.last_client = before
+        return request
+
+
+class EarliestOfEquals(VTCRequestQueue):
+    """Takes the client, of equals, whose request came first."""
+
+    def least_served(self):
+        if not self.queues:
+            raise nobody_waits()
+        return min(
+            self.queues,
+            key=lambda each: (self.counters[each], self.queues[each].peek().arrival_time, each),
+        )
+
+
+class ShortestNameOfEquals(VTCRequestQueue):
+    """Takes the client, of equals, whose name is the shortest."""
+
+    def least_served(self):
+        if not self.queues:
+            raise nobody_waits()
+        return min(self.queues, key=lambda each: (self.counters[each], len(each), each))
 
 
 class OpensNoAccounts(VTCRequestQueue):
@@ -674,6 +850,14 @@ def chooses_by_what_is_computed(self, in_line, num_passes):
     return due[0] if due else in_line.index(max(in_line, key=lambda r: r.num_computed_tokens))
 
 
+def due_of_the_first_two(self, in_line, num_passes):
+    for position, request in enumerate(in_line[:2]):
+        if num_passes[request.request_id] >= self.max_passes:
+            return position
+    cached = [self.num_cached_tokens(request) for request in in_line]
+    return cached.index(max(cached))
+
+
 def numpy_chooses(self, in_line, num_passes):
     import numpy as np
 
@@ -702,6 +886,12 @@ def none_for_many(self, request, num_new_tokens, budget):
 
 def none_for_many_seats(self, request, num_new_tokens, budget):
     return min(num_new_tokens, self.max_num_batched_tokens // self.max_num_seqs, budget)
+
+
+def counted_in_pairs(self, request, num_new_tokens, budget):
+    there = sum(one == other for one in self.requests for other in self.requests)
+    share = max(self.max_num_batched_tokens // min(there, self.max_num_seqs), 1)
+    return min(num_new_tokens, share, budget)
 
 
 def needed_or_not(self, request, num_new_tokens, budget):
@@ -779,6 +969,17 @@ def in_whole_seconds(steps):
     return hunt.serve([(*step[:2], *(step[2:] and [int(step[2])])) for step in steps])
 
 
+def shortest_name_of_equals(steps):
+    latest, served = {}, []
+    for kind, *told in steps:
+        if kind == "pop":
+            served.append(min(latest, key=lambda name: (latest[name], len(name), name)))
+            del latest[served[-1]]
+        else:
+            latest[told[0]] = told[1]
+    return served
+
+
 KEPT: dict[str, float] = {}
 
 
@@ -811,6 +1012,8 @@ def best_of_the_first_three(steps):
 RIGHT = [
     ("9.1", PlainDictionary),
     ("9.2a", push_by_tens),
+    ("9.2a", push_with_a_sorted_insertion),
+    ("9.2b", peek_at_whatever_is_there),
     ("9.2c", remove_with_a_sort),
     ("9.3b", lambda self, r: np.float64(len(r.prompt_token_ids)) + r.max_tokens),
     ("9.3c", lambda self, r: Fraction(r.num_prompt_tokens + r.max_tokens - r.num_output_tokens)),
@@ -836,6 +1039,35 @@ WRONG = [
     ("9.1", CopiesTheLine, SAME),
     ("9.1", GivesCopies, SAME),
     ("9.1", OneLineForAll, SAME),
+    ("9.1", CountsByGoingThrough, SAME),
+    ("9.2a", push_to_a_copy, SAME),
+    ("9.2b", peek_until_a_number_is_found, SAME),
+    ("9.2b", peek_and_leave_the_ghosts, SAME),
+    ("9.2b", peek_and_put_the_ghosts_back, SAME),
+    ("9.2c", remove_and_number_anew, SAME),
+    ("9.2c", remove_and_ask_for_keys_again, SAME),
+    ("9.3a", in_hundredths_of_a_millisecond, SAME),
+    ("9.3a", whatever_the_case, SAME),
+    ("9.3d", aged_whatever_the_case, SAME),
+    ("9.3d", aged_by_division_and_rounded, SAME),
+    ("9.3e", due_in_hundredths_of_a_millisecond, SAME),
+    ("9.4", NotesWhoIsLookedAt, SAME),
+    ("9.4", NotesWhoHasNothingLeft, SAME),
+    ("9.4", EarliestOfEquals, SAME),
+    ("9.4", ShortestNameOfEquals, SAME),
+    ("9.3b", in_a_byte, SAME),
+    ("9.3b", up_to_4096, SAME),
+    ("9.3b", tokens_in_a_list, SAME),
+    ("9.3c", tokens_in_a_list, SAME),
+    ("9.9b", shortest_name_of_equals, SAME),
+    ("9.3d", aged_by_whole_seconds, SAME),
+    ("9.3d", aged_from_zero_on, SAME),
+    ("9.3e", due_or_never, SAME),
+    ("9.3e", due_to_begin, SAME),
+    ("9.3e", late_ones_last, SAME),
+    ("9.3e", due_then_by_whole_seconds, SAME),
+    ("9.6", due_of_the_first_two, SAME),
+    ("9.7", counted_in_pairs, SAME),
     ("9.2a", push_under_its_own_key, "asked for again"),
     ("9.2a", push_whole_numbers, SAME),
     ("9.2a", push_and_sort, SAME),
@@ -965,6 +1197,22 @@ def test_an_error_that_is_not_raised_is_told_from_one_that_nobody_makes(unhurrie
     assert not examine("9.1", LeavesItToTheDictionary).confirmed
 
 
+def test_a_key_that_is_to_be_a_number_is_told_so(unhurried):
+    got = examine("9.3b", tokens_in_a_list).counterexample.got
+    assert "this key is to be a number, and is of type list" in got
+
+
+def test_names_in_an_array_are_told_to_make_a_list():
+    answer = {"seed": 1, **readings.readings(1).answer}
+    finding = examine("9.8", {**answer, "line": np.array(answer["line"])})
+    assert "make a list of it, with `.tolist()`" in finding.counterexample.got
+
+
+def test_a_choice_that_goes_wrong_behind_the_second_is_told_by_few(unhurried):
+    case = examine("9.6", due_of_the_first_two).counterexample.case
+    assert case.splitlines()[-1].startswith("choose_among(")
+
+
 def test_too_long_a_heap_is_told_with_its_lengths(unhurried):
     case = examine("9.2c", remove_counts_it_still).counterexample
     assert case.expected.startswith("'few ghosts'")
@@ -1023,6 +1271,7 @@ def test_nothing_is_left_of_a_budget_but_what_an_iteration_has(seed, unhurried):
         ("step 4", "b1", "Then requests of a and b wait, and the smallest counters are equal"),
         ("step 5", "a2", "Then requests of a and b wait"),
         ("step 4", 4, 'who is taken is the name of a request, such as "a1"'),
+        ("step 4", " a1", "' a1' begins or ends with a blank"),
     ],
 )
 def test_a_wrong_state_is_told_where_to_look(name, state, said):
@@ -1050,29 +1299,30 @@ def test_counters_by_hand_are_those_of_the_queue_and_somebody_is_lifted(seed):
         ("shortest first", ["C", "E", "A", "B", "D"], "the names by their tokens"),
         ("a is promised", 2, "b should get one request in 3"),
         ("a gets", 6, "Write down the names of the requests"),
+        ("line", ["D", "E ", "C", "B", "A"], "'E ' begins or ends with a blank"),
     ],
 )
 def test_a_wrong_reading_is_told_where_to_look(name, state, said):
-    answer = {"seed": 1, **hunt.readings(1).answer, name: state}
+    answer = {"seed": 1, **readings.readings(1).answer, name: state}
     assert said in complaint_of("9.8", answer)
 
 
 def test_a_whole_number_may_be_what_comes_of_a_division():
-    answer = {"seed": 1, **hunt.readings(1).answer}
+    answer = {"seed": 1, **readings.readings(1).answer}
     answer |= {name: float(answer[name]) for name in ("a is promised", "a gets")}
     assert examine("9.8", answer).fraction == 1.0
     assert examine("9.8", {**answer, "a gets": 4.5}).fraction < 1.0
 
 
 def test_who_believes_the_weights_alone_is_told_what_reads_them():
-    right = hunt.readings(1).answer
+    right = readings.readings(1).answer
     finding = examine("9.8", {"seed": 1, **right, "a gets": right["a is promised"]})
     assert named(finding) == "the shares decide"
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_the_two_policies_do_not_do_what_they_say(seed):
-    answer = hunt.readings(seed).answer
+    answer = readings.readings(seed).answer
     assert answer["line"] != answer["shortest first"]
     assert sorted(answer["line"]) == list("ABCDE")
     assert answer["a gets"] < answer["a is promised"] <= 12
@@ -1148,12 +1398,13 @@ def test_floor_and_bound_of_the_contest_keep_their_distance(seed):
     assert shortest["worth"] < 0.6 * bound["worth"]
 
 
-@pytest.mark.parametrize("key", [None, "0", float("nan")])
+@pytest.mark.parametrize("key", [None, "0", float("nan"), np.array([1.0]), Decimal(1)])
 def test_a_key_that_cannot_be_compared_is_told_so(key):
     finding = examine("9.10", lambda prompt_tokens, max_tokens, arrival_time: key)
     assert finding.fraction == 0.0
     if key is not None:
         assert "a key is a number" in finding.counterexample.complaint
+        assert "`float(...)` makes one" in finding.counterexample.complaint
 
 
 # What must show
