@@ -435,11 +435,10 @@ def _read_exactly(stream: IO[bytes], length: int) -> bytes:
 
 
 def _array_to_wire(array: np.ndarray[Any, Any]) -> dict[str, Any]:
-    if array.dtype.kind == "U":
-        raise WireError("an array of text is not plain data: make a list of it, with `.tolist()`")
     if array.dtype.name not in _ARRAY_DTYPES:
+        kind = "text" if array.dtype.kind == "U" else array.dtype
         raise WireError(
-            f"an array of {array.dtype} is not plain data; .tolist() makes a list of it"
+            f"an array of {kind} is not plain data: make a list of it, with `.tolist()`"
         )
     native = array.astype(array.dtype.newbyteorder("="))
     data = base64.b64encode(native.tobytes()).decode()

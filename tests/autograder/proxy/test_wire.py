@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import math
 import struct
 from collections import (
@@ -250,9 +251,13 @@ def test_anything_but_the_exact_types_is_not_plain_data(value):
         to_wire(value)
 
 
-def test_an_array_of_letters_is_told_what_makes_plain_data_of_it():
-    with pytest.raises(WireError, match=r"<U1 is not plain data; .tolist\(\) makes a list of it"):
-        to_wire(np.array(["a", "b"]))
+@pytest.mark.parametrize(
+    ("array", "kind"), [(np.array(["a", "b"]), "text"), (np.array([1j]), "complex128")]
+)
+def test_an_array_that_is_no_plain_data_is_told_what_makes_it_so(array, kind):
+    said = f"an array of {kind} is not plain data: make a list of it, with `.tolist()`"
+    with pytest.raises(WireError, match=re.escape(said)):
+        to_wire(array)
 
 
 @pytest.mark.parametrize("value", NOT_PLAIN.values(), ids=NOT_PLAIN.keys())
