@@ -2,8 +2,8 @@
 
 import io
 import json
-import re
 import math
+import re
 import struct
 from collections import (
     ChainMap,
