@@ -12,6 +12,7 @@ from course_lib.engine.watch.holders import (
     cached_and_free,
     forget,
     give_back,
+    held_by_all,
     leaked_beside,
     lose,
     mark_of_another,
@@ -510,6 +511,7 @@ def many_hold(life: Life) -> None:
     """Twenty thousand requests hold a block each, and every other one is live."""
     life.create(Make(KVCacheManager, 20_001, 2), BLOCK_BYTES)
     life.apply(seat_many, 20_000)
+    life.apply(held_by_all)
     life.do("observe")
     life.do("report", [f"r{number}" for number in range(0, 20_000, 2)], reads=MemoryReport._fields)
 

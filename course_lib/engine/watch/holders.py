@@ -39,6 +39,16 @@ def seat_many(tracker: MemoryTracker, num_requests: int) -> int:
     return tracker.in_use
 
 
+def held_by_all(tracker: MemoryTracker) -> int:
+    """Return how many bytes all owners hold together, a shared block counted for each.
+
+    >>> from course_lib.kv_cache.manager import KVCacheManager
+    >>> held_by_all(MemoryTracker(KVCacheManager(num_blocks=9, block_size=2), bytes_per_block=10))
+    0
+    """
+    return sum(tracker.by_owner().values())
+
+
 def mark_of_another(tracker: MemoryTracker) -> int:
     """Return the mark of a tracker that has just been made, and has observed nothing yet."""
     return type(tracker)(tracker.manager, tracker.bytes_per_block).high_water
