@@ -5,6 +5,8 @@ Its own CPU time shows neither.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
 import threading
 import time
@@ -21,7 +23,9 @@ _ASLEEP, _SHARE_ASLEEP = 20e-3, 0.25
 """Seconds, and the share of a call, for which an answer may sleep: a page has to be read, or the
 machine is a virtual one that the host does not let run."""
 _BESIDE = 20e-3
-"""Seconds that other threads may work beside a call: those of a notebook hear of messages."""
+"""Seconds that other threads may work beside a call: those of a notebook hear of messages. And
+those for which processes may work that are not over: they are counted in ticks of the clock."""
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Awake(NamedTuple):
@@ -33,12 +37,15 @@ class Awake(NamedTuple):
         beside: CPU seconds of the other threads that Python knows of, by id. Those with which a
             library computes are not among them: one of its calls may well use several.
         children: CPU seconds of the processes that it started and waited for.
+        alive: Those of the processes that it started, and that these started, for which nobody has
+            waited yet. One that is cut loose, since who started it is over, is not among them.
     """
 
     ready: float
     at: float
     beside: Mapping[int, float] = MappingProxyType({})
     children: float = 0.0
+    alive: float = 0.0
 
 
 def awake_now() -> Awake:
@@ -47,7 +54,7 @@ def awake_now() -> Awake:
     beside = {each: scheduled(_TASKS / str(each))[0] for each in others if each is not None}
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     children = spent.ru_utime + spent.ru_stime
-    return Awake(sum(scheduled(THREAD)), time.monotonic(), beside, children)
+    return Awake(sum(scheduled(THREAD)), time.monotonic(), beside, children, _worked_below())
 
 
 def had_done_between(began: Awake, ended: Awake) -> float:
@@ -60,13 +67,35 @@ def had_done_between(began: Awake, ended: Awake) -> float:
     0.0
     >>> round(had_done_between(began, Awake(1.5, 50.6, {7: 3.3, 8: 0.1}, children=0.1)), 3)
     0.48
+    >>> round(had_done_between(began, Awake(1.5, 50.6, {7: 3.0}, alive=0.1)), 3)
+    0.08
     >>> round(had_done_between(began, Awake(1.1, 51.0)), 3)
     0.63
     """
     worked = sum(each - began.beside.get(name, 0.0) for name, each in ended.beside.items())
     beside = max(0.0, worked - _BESIDE)
-    children = max(0.0, ended.children - began.children)
-    return max(slept_between(began, ended), beside + children)
+    waited_for = max(0.0, ended.children - began.children)
+    alive = ended.children + ended.alive - began.children - began.alive - _BESIDE
+    return max(slept_between(began, ended), beside + max(waited_for, alive))
+
+
+def _worked_below() -> float:
+    """Return the CPU seconds of the processes below this one, with those that they waited for."""
+    started_by: dict[int, list[int]] = {}
+    worked: dict[int, float] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # The name stands in brackets, and may have blanks and brackets in it.
+            fields = stat.read_text("utf-8", "replace").rpartition(")")[2].split()
+            number = int(stat.parent.name)
+            started_by.setdefault(int(fields[1]), []).append(number)
+            worked[number] = sum(map(int, fields[11:15])) / _TICKS
+    below, seconds = [os.getpid()], 0.0
+    while below:
+        ones = started_by.get(below.pop(), [])
+        seconds += sum(worked[each] for each in ones)
+        below += ones
+    return seconds
 
 
 def slept_between(began: Awake, ended: Awake) -> float:

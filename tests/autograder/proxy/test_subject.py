@@ -755,6 +755,43 @@ def test_what_a_child_process_works_is_charged_to_the_last_tick():
         assert subject.call(()).fate.seconds > 0.58
 
 
+def test_what_a_child_process_works_is_charged_though_nobody_waits_for_it():
+    source = "while True: pass"
+    children = []
+
+    def give():
+        children.append(subprocess.Popen([sys.executable, "-I", "-c", source]))
+        spin(1.0)
+        return len(children)
+
+    subject = LocalSubject(give)
+    try:
+        with subject.timed():
+            assert subject.call(()).fate.seconds > 1.1
+    finally:
+        children[0].kill()
+        children[0].wait()
+
+
+def test_a_child_process_that_was_there_before_is_charged_for_what_it_works_meanwhile():
+    """It is told of work, and nobody waits for it; what it worked before is nobody's."""
+    source = "import time; input()\nends = time.process_time() + 0.3\n"
+    source += "while time.process_time() < ends: pass\ninput()"
+    command = [sys.executable, "-I", "-c", source]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as child:
+
+        def give(line):
+            child.stdin.write(line)
+            child.stdin.flush()
+            spin(0.9)
+
+        subject = LocalSubject(give)
+        with subject.timed():
+            assert subject.call(("\n",)).fate.seconds > 1.0
+            assert subject.call(("",)).fate.seconds < 1.0
+        child.stdin.write("\n")
+
+
 def test_threads_with_which_a_library_computes_are_not_charged():
     """They are none of Python's; as many as the machine has processors."""
     known = asleep.awake_now().beside
