@@ -89,7 +89,7 @@ TRACKER = Exercise(
         max_steps=10,
         probes=lives.TRACKING,
         misconceptions=memory_mistakes.TRACKER,
-        large=(lives.MANY_HOLD,),
+        large=(lives.MANY_STEPS, lives.MANY_HOLD),
     ),
     hints=(
         "Who holds block 1 when two requests begin alike, and how often is it in memory?",
