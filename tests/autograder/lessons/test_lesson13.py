@@ -465,6 +465,11 @@ def test_a_name_that_no_piece_has_is_shown_beside_the_names_that_there_are():
             "my_engine['Enginecore.step']",
             "it is called EngineCore.step",
         ),
+        (
+            {**equality.REFERENCE, "Executor.excute": equality.moves_nothing},
+            "my_engine['Executor.excute']",
+            "it is called Executor.execute",
+        ),
         ({**equality.REFERENCE, "step": equality.not_told}, "my_engine['step']", "Executor.exec"),
     ],
 )
