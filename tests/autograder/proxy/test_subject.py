@@ -773,23 +773,15 @@ def test_what_a_child_process_works_is_charged_though_nobody_waits_for_it():
         children[0].wait()
 
 
-def test_a_child_process_that_was_there_before_is_charged_for_what_it_works_meanwhile():
-    """It is told of work, and nobody waits for it; what it worked before is nobody's."""
-    source = "import time; input()\nends = time.process_time() + 0.3\n"
-    source += "while time.process_time() < ends: pass\ninput()"
-    command = [sys.executable, "-I", "-c", source]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as child:
-
-        def give(line):
-            child.stdin.write(line)
-            child.stdin.flush()
-            spin(0.9)
-
-        subject = LocalSubject(give)
+def test_a_process_that_runs_beside_is_not_charged():
+    """It was there before, as what another cell of a notebook has started."""
+    command = [sys.executable, "-I", "-c", "print('ready', flush=True)\nwhile True: pass"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "ready\n"
+        subject = LocalSubject(lambda: spin(0.5))
         with subject.timed():
-            assert subject.call(("\n",)).fate.seconds > 1.0
-            assert subject.call(("",)).fate.seconds < 1.0
-        child.stdin.write("\n")
+            assert subject.call(()).fate.seconds < 0.6
+        child.kill()
 
 
 def test_threads_with_which_a_library_computes_are_not_charged():
