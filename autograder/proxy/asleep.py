@@ -115,8 +115,12 @@ def worked_below(known: Sequence[Process], now: Sequence[Process], root: int) ->
 
 
 def _processes() -> tuple[Process, ...]:
-    """Return the processes that there are; none where no kernel tells of them."""
-    found = []
+    """Return the processes that there are; none where this one has no child, or no kernel tells."""
+    found: list[Process] = []
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return ()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             # The name stands in brackets, and may have blanks and brackets in it.
