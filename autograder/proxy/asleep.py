@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -116,6 +117,8 @@ def worked_below(known: Sequence[Process], now: Sequence[Process], root: int) ->
 
 def _processes() -> tuple[Process, ...]:
     """Return the processes that there are; none where this one has no child, or no kernel tells."""
+    if sys.platform != "linux":
+        return ()
     found: list[Process] = []
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
