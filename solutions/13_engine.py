@@ -537,6 +537,7 @@ check("13.Q", read_engine)
 # %% [markdown]
 # Documentation says what a caller must know and cannot see: units, shapes, what is refused, what does not change. Half of its
 # points are counted: docstrings that say something, with each argument, what is returned and the unit, and examples that run.
+# The check reads their form; whether a sentence is true it cannot tell, and whoever calls your part finds out.
 
 # %% exercise="13.D"
 documented_engine: dict[str, Any] = {}  # the engine whose docstrings are read

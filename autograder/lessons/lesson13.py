@@ -89,7 +89,7 @@ TRACKER = Exercise(
         max_steps=10,
         probes=lives.TRACKING,
         misconceptions=memory_mistakes.TRACKER,
-        large=(lives.MANY_HOLD,),
+        large=(lives.MANY_STEPS, lives.MANY_HOLD),
     ),
     hints=(
         "Who holds block 1 when two requests begin alike, and how often is it in memory?",
@@ -137,7 +137,7 @@ APPEND = Exercise(
         max_steps=6,
         probes=ends.ANSWERING,
         misconceptions=mistakes.APPEND,
-        large=(ends.LONG_ANSWER,),
+        large=(ends.TOKENS_ALONE, ends.LONG_ANSWER),
     ),
     hints=(
         "A token is the last one that is allowed, and completes a stop string. Why did it end?",
@@ -164,6 +164,7 @@ NEVER = Exercise(
         probes=given.ADMISSIONS,
         misconceptions=scheduler_mistakes.NEVER,
         compare=given.same_answer,
+        large=(given.LONG_PROMPT,),
     ),
     hints=(
         "What is the largest state that this scheduler can ever be in?",
@@ -189,6 +190,7 @@ FINISH = Exercise(
         probes=ends.ENDING,
         misconceptions=scheduler_mistakes.FINISH,
         state_line=queues_of,
+        large=(ends.MANY_LEAVE,),
     ),
     hints=(
         "Where can a request be when its client goes away, and what does it hold there?",

@@ -9,9 +9,11 @@ from autograder.checks.stateful import LargeLife, Life, Twin
 from autograder.lessons.lesson06_lives import add, scheduler
 from autograder.lessons.lesson12_lives import ServingLife
 from autograder.proxy.recipes import Make
-from course_lib.engine.watch.talking import push_letters, speak
+from course_lib.engine.watch.talking import push_letters, speak, take_many
+from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.scheduling.request import Request, RequestStatus
-from course_lib.scheduling.watch.endings import end, end_in_turn, standing
+from course_lib.scheduling.scheduler import SchedulerConfig
+from course_lib.scheduling.watch.endings import add_many, end, end_in_turn, end_many, standing
 from course_lib.scheduling.watch.serving import plan_iteration, run_in_full
 
 # 13.3a, stop strings
@@ -87,6 +89,11 @@ def both_wait(life: Life) -> None:
     _pushed(life, ["bc", "abd"], "ab", "d")
 
 
+def the_first_has_come_further(life: Life) -> None:
+    """Two have begun, the one that is named last with fewer letters."""
+    _pushed(life, ["abd", "bc"], "ab", "d")
+
+
 def without_any(life: Life) -> None:
     """No stop strings: all is passed on at once."""
     _pushed(life, [], "text", "")
@@ -122,6 +129,16 @@ def a_long_one(life: Life) -> None:
     _pushed(life, ["the end of the answer."], "this is the end of", " the answer", ", or is it?")
 
 
+def a_longer_one(life: Life) -> None:
+    """A stop string of several sentences: all of it has come but for its last letter."""
+    _pushed(life, ["the end of the answer " * 9 + "."], "the end of the answer " * 9, ".")
+
+
+def letters_as_they_come(life: Life) -> None:
+    """Letters are passed on as they come: ends of lines, and accents that stand by themselves."""
+    _pushed(life, ["END"], "one\r\n\ttwo \x0b", "cafe\u0301 \ufb01", " EN\u212b", "END")
+
+
 STOPPING = (
     over_two_pieces,
     it_was_none,
@@ -131,6 +148,7 @@ STOPPING = (
     an_end_inside_an_end,
     several_wait,
     both_wait,
+    the_first_has_come_further,
     without_any,
     earlier_in_the_text,
     with_blanks,
@@ -138,19 +156,24 @@ STOPPING = (
     with_marks,
     one_of_many,
     a_long_one,
+    a_longer_one,
+    letters_as_they_come,
 )
 
 
 def letter_by_letter(life: Life) -> None:
-    """A long text comes letter by letter, and its stop string at the end."""
-    life.create(["END", "over"])
-    life.apply(push_letters, "the text goes on. " * 1_500 + "END")
+    """A long text comes letter by letter, and its stop string at the end.
+
+    It is a line of dashes, on which nobody is quick who looks for a stop string from its end on.
+    """
+    life.create(["\n---", "END"])
+    life.apply(push_letters, "-" * 40_000 + "END")
     life.see("found")
 
 
 LONG_TEXT = LargeLife(
     letter_by_letter,
-    "27,003 letters, one by one",
+    "40,003 letters, one by one",
     slow="Who looks through all text at each letter takes longer the longer the text is: what was "
     "passed on cannot become a stop string any more",
 )
@@ -317,6 +340,18 @@ def a_long_answer(life: Life) -> None:
     life.see("finish_reason")
 
 
+def a_long_answer_without_text(life: Life) -> None:
+    """An answer of still more tokens, of which nobody wants the text."""
+    life.create(99_999, has_text=False)
+    life.apply(take_many, STOP_TOKEN, 60_000)
+    life.see("finish_reason")
+
+
+TOKENS_ALONE = LargeLife(
+    a_long_answer_without_text,
+    "an answer of 60,000 tokens, without text",
+    slow="Who goes through all tokens of the answer at each of them takes longer the longer it is",
+)
 LONG_ANSWER = LargeLife(
     a_long_answer,
     "an answer of thousands of tokens",
@@ -367,6 +402,17 @@ def one_by_its_name(life: Life) -> None:
         add(life, name, 3)
     life.apply(run_in_full)
     life.apply(end, "ab", ABORTED)
+    life.apply(run_in_full)
+
+
+def by_a_name_of_many_words(life: Life) -> None:
+    """A name may hold blanks and marks: it is one name all the same, and others are its parts."""
+    scheduler(life, 12)
+    for name in ("1_a", "b", "1", "a", "1_a, b"):
+        add(life, name, 1)
+    life.apply(run_in_full)
+    life.apply(end, "1_a, b", ABORTED)
+    life.apply(end, "1_a", ABORTED)
     life.apply(run_in_full)
 
 
@@ -479,9 +525,27 @@ def called_by_itself(life: Life) -> None:
     life.apply(run_in_full)
 
 
+def many_leave(life: Life) -> None:
+    """Many requests run, and all of them leave at once."""
+    config = Make(SchedulerConfig, max_num_batched_tokens=_MANY, max_num_seqs=_MANY)
+    life.create(config, Make(KVCacheManager, _MANY + 1, 2))
+    life.apply(add_many, _MANY)
+    life.apply(end_many, ABORTED)
+
+
+_MANY = 10_000
+MANY_LEAVE = LargeLife(
+    many_leave,
+    f"{_MANY:,} running requests that leave at once",
+    slow="To look through all requests for each one that leaves, or to let each go by itself, "
+    "takes longer the more there are: `self.requests` finds one at once, and `let_go` takes them "
+    "all together",
+)
+
 ENDING = (
     one_that_runs,
     one_by_its_name,
+    by_a_name_of_many_words,
     one_that_waits,
     one_on_the_cpu,
     one_that_shares,

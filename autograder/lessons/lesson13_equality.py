@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import FunctionType
 from typing import Any
 
@@ -17,6 +18,7 @@ from autograder.checks.reference import Method
 from autograder.checks.show import show, show_outcome
 from autograder.proxy.subject import ITSELF, Outcome, Raised, Returned, Subject
 from autograder.proxy.wire import Ref, kind_of
+from course_lib import parts
 from course_lib.engine.answer import Answer, StopStrings
 from course_lib.engine.core import EngineCore
 from course_lib.engine.executor import Executor, Forks, StepResult
@@ -117,9 +119,11 @@ class EqualityCheck:
                 said = f"it is of type {kind_of(piece)}; give the function itself, without quotes"
                 wanted = "your function or class", show(piece), said
                 return Finding(0.0, Counterexample(where, *wanted, label=FAILING))
-            if str(name).partition(".")[0] not in PARTS and set(pieces) & set(PIECES):
-                like = {known.lower(): known for known in PIECES}.get(str(name).lower())
-                said = f"it is called {like}" if like else f"they are called {', '.join(PIECES)}"
+            if not _may_be_a_piece(str(name)) and set(pieces) & set(PIECES):
+                known = {each.lower(): each for each in PIECES}
+                like = get_close_matches(str(name).lower(), known, n=1, cutoff=0.8)
+                names = ", ".join(PIECES)
+                said = f"it is called {known[like[0]]}" if like else f"they are called {names}"
                 wanted = "the name of a piece", show(name), said
                 return Finding(0.0, Counterexample(where, *wanted, label=FAILING))
         return None
@@ -196,6 +200,18 @@ class EqualityCheck:
     def _fitting(self, setting: Setting, came: Outcome, seed: int) -> list[Misconception]:
         """Return the known wrong engines that do the same in a setting."""
         return [each for each in self.misconceptions if _does_the_same(each, setting, came, seed)]
+
+
+def _may_be_a_piece(name: str) -> bool:
+    """Say whether an engine knows a name: a part of the course, or a method that a part has.
+
+    >>> _may_be_a_piece("hash_blocks"), _may_be_a_piece("Executor.make_batch")
+    (True, True)
+    >>> _may_be_a_piece("hash_block"), _may_be_a_piece("Executor.excute")
+    (False, False)
+    """
+    part, _, method = name.partition(".")
+    return part in PARTS and (not method or hasattr(parts.reference(part), method))
 
 
 def _does_the_same(wrong: Misconception, setting: Setting, came: Outcome, seed: int) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from autograder.checks.compare import with_article
-from autograder.checks.function import Call
+from autograder.checks.function import Call, Large
 from autograder.proxy.recipes import Make
 from autograder.proxy.wire import kind_of
 from course_lib.kv_cache.manager import KVCacheManager
@@ -61,8 +61,16 @@ ADMISSIONS = (
     admission(16, 5, 16, 16, False, None),
     admission(13, 5, 16, 2048, True, 12),
     admission(60, 5, 16, 2048, True, None, num_others=2),
+    admission(16, 5, 16, 16, False, None, num_others=2),
 )
 """At the edges: of the pool, of a step, of the model; and where others hold blocks now."""
+
+
+LONG_PROMPT = Large(
+    lambda: admission(100_000, 5, 16, 2048, True, None, num_others=2),
+    "a prompt of 100,000 tokens",
+    slow="How many tokens a prompt has need not be counted one by one: the request knows it",
+)
 
 
 @st.composite

@@ -12,9 +12,11 @@ from course_lib.engine.watch.holders import (
     cached_and_free,
     forget,
     give_back,
+    held_by_all,
     leaked_beside,
     lose,
     mark_of_another,
+    observe_often,
     said_before_and_after,
     seat_many,
     take,
@@ -510,6 +512,7 @@ def many_hold(life: Life) -> None:
     """Twenty thousand requests hold a block each, and every other one is live."""
     life.create(Make(KVCacheManager, 20_001, 2), BLOCK_BYTES)
     life.apply(seat_many, 20_000)
+    life.apply(held_by_all)
     life.do("observe")
     life.do("report", [f"r{number}" for number in range(0, 20_000, 2)], reads=MemoryReport._fields)
 
@@ -521,4 +524,21 @@ MANY_HOLD = LargeLife(
     slow="A search for each block or each request (`in` or `count` on a list, every table beside "
     "every other), or asking for all tables again for each of them, takes longer the more there "
     "are: a set, or a dict that counts, knows it at once",
+)
+
+
+def many_steps(life: Life) -> None:
+    """A request holds blocks for a long time, and the tracker looks after each step."""
+    _tracker(life)
+    life.apply(take, "a", [1, 2, 3])
+    life.apply(observe_often, 25_000)
+    life.apply(give_back, "a")
+    life.apply(observe_often, 1)
+
+
+MANY_STEPS = LargeLife(
+    many_steps,
+    "25,000 steps, observed one by one",
+    slow="Who keeps what each step had, and goes through it after each, takes longer the longer "
+    "the engine runs: the most so far is one number",
 )

@@ -112,6 +112,17 @@ def first_overlap(self: StopStrings, text: str) -> str:
     return whole[:end]
 
 
+def last_overlap(self: StopStrings, text: str) -> str:
+    """Keep back what the last string that has begun may become of."""
+    whole = self.kept_back + text
+    if self.found is not None or any(string in whole for string in self.strings):
+        return StopStrings.push(self, text)
+    kept = [overlap(whole, string) for string in self.strings]
+    end = len(whole) - next(filter(None, reversed(kept)), 0)
+    self.kept_back = whole[end:]
+    return whole[:end]
+
+
 def forgets_what_waited(self: StopStrings, text: str) -> str:
     """Look into the new text alone."""
     self.kept_back = ""
@@ -260,5 +271,11 @@ PUSH = (
         "Several strings may have begun, and the first of the list with fewer letters than "
         "another: what waits is the longest.",
         first_overlap,
+    ),
+    Misconception(
+        "the last overlap",
+        "Several strings may have begun, and the last of the list with fewer letters than "
+        "another: what waits is the longest.",
+        last_overlap,
     ),
 )

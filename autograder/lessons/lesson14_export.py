@@ -139,6 +139,9 @@ FAULTY: dict[str, Events] = {
         _phase("b", "a", "waiting", 0.0),
         _phase("e", "a", "waiting", 1.0) | {"cat": "block"},
     ],
+    "a phase that ends half a microsecond before it begins": _phases(
+        ("b", "a", "waiting", 1.75), ("e", "a", "waiting", 1.25)
+    ),
     "a phase whose end comes first in the same moment": _phases(
         ("e", "a", "waiting", 2.0), ("b", "a", "waiting", 2.0)
     ),
@@ -147,6 +150,7 @@ FAULTY: dict[str, Events] = {
     "an arrow that starts and goes nowhere": _arrows(("s", 0.0)),
     "an arrow that ends and came from nowhere": _arrows(("f", 0.0)),
     "an arrow that starts twice": _arrows(("s", 0.0), ("s", 1.0), ("f", 2.0)),
+    "an arrow that ends twice": _arrows(("s", 0.0), ("f", 1.0), ("f", 2.0)),
     "an arrow that goes on before it starts": _arrows(("t", 0.0), ("s", 1.0), ("f", 2.0)),
     "an arrow that goes on behind its end": _arrows(("s", 0.0), ("f", 1.0), ("t", 2.0)),
     "somewhere in a file": _with(12, id="a"),
@@ -168,6 +172,7 @@ VALID: dict[str, Events] = {
         _phase("b", "a", "waiting", 20.0),
         _phase("e", "a", "waiting", 21.0),
     ],
+    "a phase of one moment": _phases(("b", "a", "waiting", 2.0), ("e", "a", "waiting", 2.0)),
     "two arrows": [*small(), _arrow("s", 1, 1, 14.0), _arrow("f", 1, 2, 15.0)],
     "an arrow of one moment": [*small(), _arrow("s", 1, 1, 14.0), _arrow("f", 1, 2, 14.0)],
     "of a tracer": _of_vllm(),
@@ -273,6 +278,28 @@ def arrows_are_counted(events: Events) -> list[str]:
 def by_time_and_mark(events: Events) -> list[str]:
     """Sort what happens in the same moment by its mark."""
     return time_line_violations(sorted(events, key=lambda e: (e.get("ts", 0), e["ph"])))
+
+
+def ends_first(events: Events) -> list[str]:
+    """Look at the ends of a moment before its beginnings."""
+    in_order = sorted(events, key=lambda event: (event.get("ts", 0), event["ph"] != "e"))
+    return time_line_violations(in_order)
+
+
+def whole_microseconds(events: Events) -> list[str]:
+    """Take times within one microsecond for equal."""
+    return time_line_violations([e | {"ts": int(e["ts"])} if "ts" in e else e for e in events])
+
+
+def arrows_may_end_again(events: Events) -> list[str]:
+    """Look at the first end of an arrow alone."""
+    seen: set[Any] = set()
+    kept = []
+    for event in sorted(events, key=lambda event: event.get("ts", 0)):
+        if event["ph"] != "f" or event["id"] not in seen:
+            kept.append(event)
+        seen |= {event["id"]} if event["ph"] == "f" else set()
+    return time_line_violations(kept)
 
 
 def phases_without_name(events: Events) -> list[str]:
@@ -433,6 +460,23 @@ CHECKER = (
         "Of equal times, the first in the list comes first: sort by `ts` alone, and what is equal "
         "keeps the order of the list.",
         by_time_and_mark,
+    ),
+    Misconception(
+        "of equal times the ends first",
+        "Of equal times, the first in the list comes first: a phase may begin and end in one "
+        "moment, and its beginning is the first of the two.",
+        ends_first,
+    ),
+    Misconception(
+        "whole microseconds",
+        "Times have fractions: what ends a quarter of a microsecond before it begins is out of "
+        "order as well.",
+        whole_microseconds,
+    ),
+    Misconception(
+        "an arrow may end again",
+        "An arrow has one end. What is between its start and its end are marks `t` alone.",
+        arrows_may_end_again,
     ),
     Misconception(
         "a bar of no length",

@@ -51,6 +51,12 @@ def shown_so_far(told: list[Told]) -> list[tuple[int | None, str]]:
     return lost
 
 
+def shown_from_here_on(told: list[Told]) -> list[tuple[int | None, str]]:
+    """Look only at what the trace tells behind the choice."""
+    behind = [(step, action, name) for step, action, name in reversed(told)]
+    return shown_so_far(behind)[::-1]
+
+
 def preemptions(told: list[Told]) -> list[tuple[int | None, str]]:
     """Return who was preempted, and when."""
     return [(step, name) for step, action, name in told if action == "is preempted"]
@@ -100,6 +106,7 @@ SOME_TRACES = (
     Call([(3, "chooses", "a"), (4, "chooses", "a"), (4, "shows", "a")]),
     Call([(5, "chooses", "a"), (6, "is preempted", "a"), (5, "shows", "a")]),
     Call([(0, "chooses", "b"), (0, "finishes", "b")]),
+    Call([(0, "shows", "a"), (0, "chooses", "a"), (1, "chooses", "a")]),
     Call([]),
 )
 
@@ -129,6 +136,12 @@ LOST = (
         "With two plans in flight a token is shown after the next step was planned, so further "
         "down in the trace than its choice.",
         shown_so_far,
+    ),
+    Misconception(
+        "only what is shown further down",
+        "A token is shown by the line with its step and its request, wherever in the trace that "
+        "line is: collect all of them first.",
+        shown_from_here_on,
     ),
     Misconception(
         "preemptions for losses",

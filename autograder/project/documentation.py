@@ -115,11 +115,17 @@ def unnamed(part: str, source: str) -> list[str]:
         texts += f"{text}\n"
         where = f"{part}, line {node.lineno}: {node.name} does not say"
         problems += [f"{where} what {name} is" for name in _inputs(node) if not _names(text, name)]
+        entries = _argument_entries(text)
         problems += [
             f"{part}, line {node.lineno}: {node.name} has no argument {name}, of which its "
             "docstring speaks"
-            for name in _argument_entries(text)
+            for name in entries
             if _takes(node) and name not in _takes(node)
+        ]
+        problems += [
+            f"{part}, line {node.lineno}: of {name} {node.name} says the name alone"
+            for name, said in entries.items()
+            if _says_its_name_alone(name, said)
         ]
         if _returns(node) and not re.search(r"\b(return|yield)", text, re.IGNORECASE):
             problems.append(f"{where} what it returns")
@@ -153,21 +159,37 @@ def _said_twice(sources: Mapping[str, str]) -> dict[str, list[str]]:
     }
 
 
-def _argument_entries(text: str) -> list[str]:
-    r"""Return what a docstring's section of arguments has entries for.
+def _argument_entries(text: str) -> dict[str, str]:
+    r"""Return what a docstring's section of arguments says of each.
 
     >>> _argument_entries("Do it.\n\nArgs:\n    x: One.\n        two: of it.\n    *y (int): It.")
-    ['x', 'y']
+    {'x': 'One. two: of it.', 'y': 'It.'}
     """
     section = re.search(
         r"^Arg(?:ument)?s:[ \t]*\n((?:[ \t]+.*(?:\n|$)|[ \t]*\n)*)", text, re.MULTILINE
     )
     if section is None:
-        return []
+        return {}
     lines = [line for line in section[1].split("\n") if line.strip()]
     edge = min((len(line) - len(line.lstrip()) for line in lines), default=0)
-    entries = (re.match(rf"[ \t]{{{edge}}}\**(\w+)\s*(?:\([^)]*\))?:", line) for line in lines)
-    return [entry[1] for entry in entries if entry]
+    entries: dict[str, str] = {}
+    for line in lines:
+        entry = re.match(rf"[ \t]{{{edge}}}\**(\w+)\s*(?:\([^)]*\))?:(.*)", line)
+        if entry:
+            entries[entry[1]] = entry[2].strip()
+        elif entries:
+            last = next(reversed(entries))
+            entries[last] = f"{entries[last]} {line.strip()}".strip()
+    return entries
+
+
+def _says_its_name_alone(name: str, said: str) -> bool:
+    """Say whether what is said of an argument has no word beyond its name.
+
+    >>> _says_its_name_alone("token", "The token."), _says_its_name_alone("ids", "Of requests.")
+    (True, False)
+    """
+    return not _words(said, name) and not re.search(r"\d", said)
 
 
 def examples_of(subject: Subject, piece: Piece) -> Shown:

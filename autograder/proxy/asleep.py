@@ -5,10 +5,13 @@ Its own CPU time shows neither.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
+import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -21,7 +24,25 @@ _ASLEEP, _SHARE_ASLEEP = 20e-3, 0.25
 """Seconds, and the share of a call, for which an answer may sleep: a page has to be read, or the
 machine is a virtual one that the host does not let run."""
 _BESIDE = 20e-3
-"""Seconds that other threads may work beside a call: those of a notebook hear of messages."""
+"""Seconds that other threads may work beside a call: those of a notebook hear of messages. And
+those for which processes may that nobody waits for: theirs are counted in ticks of the clock."""
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Process(NamedTuple):
+    """A process.
+
+    Attributes:
+        parent: The number of the one that started it.
+        started: When it did, in ticks of the clock.
+        number: Its own.
+        worked: Its CPU seconds, and those of the ones that it waited for.
+    """
+
+    parent: int
+    started: int
+    number: int
+    worked: float
 
 
 class Awake(NamedTuple):
@@ -33,12 +54,15 @@ class Awake(NamedTuple):
         beside: CPU seconds of the other threads that Python knows of, by id. Those with which a
             library computes are not among them: one of its calls may well use several.
         children: CPU seconds of the processes that it started and waited for.
+        alive: The processes that there are. One that is cut loose, since who started it is over,
+            is nobody's.
     """
 
     ready: float
     at: float
     beside: Mapping[int, float] = MappingProxyType({})
     children: float = 0.0
+    alive: tuple[Process, ...] = ()
 
 
 def awake_now() -> Awake:
@@ -47,7 +71,7 @@ def awake_now() -> Awake:
     beside = {each: scheduled(_TASKS / str(each))[0] for each in others if each is not None}
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     children = spent.ru_utime + spent.ru_stime
-    return Awake(sum(scheduled(THREAD)), time.monotonic(), beside, children)
+    return Awake(sum(scheduled(THREAD)), time.monotonic(), beside, children, _processes())
 
 
 def had_done_between(began: Awake, ended: Awake) -> float:
@@ -65,8 +89,49 @@ def had_done_between(began: Awake, ended: Awake) -> float:
     """
     worked = sum(each - began.beside.get(name, 0.0) for name, each in ended.beside.items())
     beside = max(0.0, worked - _BESIDE)
-    children = max(0.0, ended.children - began.children)
-    return max(slept_between(began, ended), beside + children)
+    waited_for = max(0.0, ended.children - began.children)
+    unwaited = max(0.0, worked_below(began.alive, ended.alive, os.getpid()) - _BESIDE)
+    return max(slept_between(began, ended), beside + waited_for + unwaited)
+
+
+def worked_below(known: Sequence[Process], now: Sequence[Process], root: int) -> float:
+    """Return the CPU seconds of the processes below one that has not been known to run before.
+
+    Those below a known one are its own: it may be anybody's work that runs beside.
+
+    >>> before = [Process(7, 1, 100, 9.0)]
+    >>> new = [Process(7, 5, 200, 0.25), Process(200, 6, 201, 0.5), Process(100, 6, 202, 3.0)]
+    >>> worked_below(before, [*before, *new], root=7)
+    0.75
+    """
+    old = {(each.number, each.started) for each in known}
+    below, seconds = [root], 0.0
+    while below:
+        parent = below.pop()
+        for each in now:
+            if each.parent == parent and (each.number, each.started) not in old:
+                seconds += each.worked
+                below.append(each.number)
+    return seconds
+
+
+def _processes() -> tuple[Process, ...]:
+    """Return the processes that there are; none where this one has no child, or no kernel tells."""
+    if sys.platform != "linux":
+        return ()
+    found: list[Process] = []
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return ()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # The name stands in brackets, and may have blanks and brackets in it.
+            fields = stat.read_text("utf-8", "replace").rpartition(")")[2].split()
+            worked = sum(map(int, fields[11:15])) / _TICKS
+            number = int(stat.parent.name)
+            found.append(Process(int(fields[1]), int(fields[19]), number, worked))
+    return tuple(found)
 
 
 def slept_between(began: Awake, ended: Awake) -> float:

@@ -39,6 +39,28 @@ def seat_many(tracker: MemoryTracker, num_requests: int) -> int:
     return tracker.in_use
 
 
+def observe_often(tracker: MemoryTracker, times: int) -> int:
+    """Let a tracker look many times, as after so many steps; return its mark.
+
+    >>> from course_lib.kv_cache.manager import KVCacheManager
+    >>> observe_often(MemoryTracker(KVCacheManager(num_blocks=9, block_size=2), 10), times=3)
+    0
+    """
+    for _ in range(times):
+        tracker.observe()
+    return tracker.high_water
+
+
+def held_by_all(tracker: MemoryTracker) -> int:
+    """Return how many bytes all owners hold together, a shared block counted for each.
+
+    >>> from course_lib.kv_cache.manager import KVCacheManager
+    >>> held_by_all(MemoryTracker(KVCacheManager(num_blocks=9, block_size=2), bytes_per_block=10))
+    0
+    """
+    return sum(tracker.by_owner().values())
+
+
 def mark_of_another(tracker: MemoryTracker) -> int:
     """Return the mark of a tracker that has just been made, and has observed nothing yet."""
     return type(tracker)(tracker.manager, tracker.bytes_per_block).high_water

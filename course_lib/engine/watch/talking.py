@@ -126,6 +126,17 @@ def speak(answer: TalkingAnswer, text: str, times: int) -> str:
     return answer.text[-99:]
 
 
+def take_many(answer: TalkingAnswer, token_id: int, times: int) -> int:
+    """Let a token come many times; return how many tokens the answer has then.
+
+    >>> take_many(TalkingAnswer(has_text=False), 312, times=3)
+    3
+    """
+    for _ in range(times):
+        answer.takes(token_id)
+    return answer.request.num_output_tokens
+
+
 def push_letters(stop: StopStrings, text: str) -> int:
     """Let a text come letter by letter; return how many letters were passed on.
 

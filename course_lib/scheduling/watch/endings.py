@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from course_lib.scheduling.request import RequestStatus
+from course_lib.scheduling.request import Request, RequestStatus
 from course_lib.scheduling.scheduler import Scheduler
 from course_lib.scheduling.watch.iterations import queues_of
 
@@ -45,6 +45,38 @@ def end_in_turn(scheduler: Scheduler, request_ids: Sequence[str], status: str) -
     ['a']
     """
     return end(scheduler, iter(request_ids), status)
+
+
+def add_many(scheduler: Scheduler, num_requests: int) -> int:
+    """Let many requests of one token come, and plan once; return how many run then.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import SchedulerConfig
+    >>> add_many(Scheduler(SchedulerConfig(max_num_seqs=2), KVCacheManager(num_blocks=10)), 5)
+    2
+    """
+    for number in range(num_requests):
+        scheduler.add_request(Request(f"r{number}", [number], max_tokens=9))
+    scheduler.schedule()
+    return len(scheduler.running)
+
+
+def end_many(scheduler: Scheduler, status: str) -> list[int]:
+    """End all requests with a status, in the order in which they came.
+
+    Returns:
+        How many requests are left, how many blocks are free, and how many have ended as the
+        next plan will tell.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import SchedulerConfig
+    >>> scheduler = Scheduler(SchedulerConfig(max_num_seqs=2), KVCacheManager(num_blocks=10))
+    >>> add_many(scheduler, 5), end_many(scheduler, "finished_aborted")
+    (2, [0, 9, 5])
+    """
+    scheduler.finish_requests(list(scheduler.requests), RequestStatus(status))
+    free_blocks = scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
+    return [len(scheduler.requests), free_blocks, len(scheduler.finished_req_ids)]
 
 
 def standing(scheduler: Scheduler) -> Told:

@@ -199,6 +199,28 @@ def test_a_docstring_of_two_parts_says_nothing_of_either():
     assert "Answer.append: its docstring is that of StopStrings.push" in same["says"].evidence[2]
 
 
+_ENTRY = """
+def append(self, token):
+    '''Take in one token of the answer.
+
+    Args:
+        token: {}
+    '''
+    self.last = token
+"""
+
+
+@pytest.mark.parametrize("said", ["", "token", "The token.", "This is the\n            token."])
+def test_an_argument_is_not_described_by_its_name(said):
+    (problem,) = unnamed("Answer.append", _ENTRY.format(said))
+    assert problem.endswith("of token append says the name alone")
+
+
+@pytest.mark.parametrize("said", ["Sampled.", "The token's id.", "\n            What was sampled."])
+def test_a_word_more_than_the_name_describes_an_argument(said):
+    assert unnamed("Answer.append", _ENTRY.format(said)) == []
+
+
 def test_an_argument_that_does_not_exist_is_no_description():
     invented = """
 def append(self, token):

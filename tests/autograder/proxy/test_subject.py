@@ -755,6 +755,35 @@ def test_what_a_child_process_works_is_charged_to_the_last_tick():
         assert subject.call(()).fate.seconds > 0.58
 
 
+def test_what_a_child_process_works_is_charged_though_nobody_waits_for_it():
+    source = "while True: pass"
+    children = []
+
+    def give():
+        children.append(subprocess.Popen([sys.executable, "-I", "-c", source]))
+        spin(1.0)
+        return len(children)
+
+    subject = LocalSubject(give)
+    try:
+        with subject.timed():
+            assert subject.call(()).fate.seconds > 1.1
+    finally:
+        children[0].kill()
+        children[0].wait()
+
+
+def test_a_process_that_runs_beside_is_not_charged():
+    """It was there before, as what another cell of a notebook has started."""
+    command = [sys.executable, "-I", "-c", "print('ready', flush=True)\nwhile True: pass"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "ready\n"
+        subject = LocalSubject(lambda: spin(0.5))
+        with subject.timed():
+            assert subject.call(()).fate.seconds < 0.6
+        child.kill()
+
+
 def test_threads_with_which_a_library_computes_are_not_charged():
     """They are none of Python's; as many as the machine has processors."""
     known = asleep.awake_now().beside
