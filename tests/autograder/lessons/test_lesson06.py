@@ -960,7 +960,7 @@ def test_a_float_in_a_decision_by_hand_is_not_said_to_be_no_number(needs, said):
         ({"free": -1, "running": [], "need": 1}, '"free" is a whole number'),
         ({"free": 0, "running": [("a", 2)], "need": 1}, "a request is"),
         ({"free": 0, "running": "ab", "need": 1}, '"running" is a list'),
-        (5, "it is a dict"),
+        (5, "a case is a dict"),
     ],
 )
 def test_a_case_that_exposes_nothing_is_told_why(case, said):
