@@ -19,7 +19,7 @@ MOVED := $(shell [ ! -f $(STAMP) ] || [ -z "$(HOME_OF_VENV)" ] || [ "$(HOME_OF_V
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help lab test journeys build grade bench clean moved
+.PHONY: help lab test style types journeys build grade bench clean moved
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -48,13 +48,18 @@ ifneq ($(strip $(LESSON)),)
 	$(WITH_BIN) course build --check $(LESSON)
 	$(WITH_BIN) $(PYTEST) --lesson $(LESSON) || $(ONCE_MORE)
 else
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/interrogate --quiet course_lib autograder
-	$(WITH_BIN) course build --check
+	@$(MAKE) --no-print-directory --jobs=2 style types
 	$(WITH_BIN) $(PYTEST) -m "not journey" || $(ONCE_MORE)
 endif
+
+style: $(STAMP) ## Check style, docstrings, and that lessons/ is what the sources build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/interrogate --quiet course_lib autograder
+	$(WITH_BIN) course build --check
+
+types: $(STAMP) ## Check types
+	$(BIN)/mypy
 
 journeys: $(STAMP) ## Go users' whole ways: JupyterLab in a browser, hand-ins and engines that are graded
 	@mkdir -p artifacts

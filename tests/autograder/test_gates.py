@@ -314,6 +314,7 @@ def require_that_it_runs(slug, workspace):
     assert not (workspace / "my_engine").exists()
 
 
+@pytest.mark.journey
 @each_open_notebook
 def test_an_open_notebook_runs_without_traces(slug, workspace, tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_TRACES", str(tmp_path))
