@@ -469,8 +469,8 @@ CHECKER = (
     ),
     Misconception(
         "whole microseconds",
-        "Times have fractions: what ends a quarter of a microsecond before it begins is out of "
-        "order as well.",
+        "Times have fractions: what ends half a microsecond before it begins is out of order as "
+        "well.",
         whole_microseconds,
     ),
     Misconception(

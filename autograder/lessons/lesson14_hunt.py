@@ -1,4 +1,4 @@
-"""The request trace: the hunt, for what is lost in a run with three times the preemptions."""
+"""The request trace: the hunt, for what is lost in a run with more preemptions."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _many() -> Call:
     return Call(told + [(step, "shows", "a") for step in steps if step % 7])
 
 
-MANY = Large(_many, "80,000 events")
+MANY = Large(_many, "74,285 events")
 
 LOST = (
     Misconception(

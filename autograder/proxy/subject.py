@@ -372,8 +372,9 @@ class LocalSubject(Subject):
     def timed(self) -> Iterator[None]:
         """Let the CPU time of each call in this block count, and what it has others do.
 
-        Other threads and the processes that it starts count, as in the sealed grader, and so does
-        sleep: who sleeps waits for somebody. Where no kernel tells of sleep, the others count.
+        Other threads that Python knows of and the processes that it starts count, and so does
+        sleep: who sleeps waits for somebody. Outside of Linux nobody tells of these: there only
+        processes that it waited for count as well.
         """
         self._is_timed = True
         try:
