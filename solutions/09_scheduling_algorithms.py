@@ -952,11 +952,11 @@ def serve(steps: list[tuple[Any, ...]]) -> list[str]:
 
 # %% [markdown] solution="9.9b"
 # **Explained.** With a dictionary and `min` there is no heap that could be out of order, at $O(n)$ for each `pop`. With a
-# heap two ways are right: take the session out, change it, put it in, as the pull request does, at $O(n)$ for each message,
-# since the heap is searched for it; or leave the old entry as a ghost and push a new one, as your heap of section 4 would,
-# at $O(\log n)$. Two others come to mind first. To push it once more is wrong: it is served twice. To call `heapify` after
-# each change is right, and costs $O(n)$ for each message as well. Your heap keeps the *key* that a request had when it
-# came: it can never be out of order, but it would be out of date.
+# heap three ways are right: take the session out, change it, put it in, as the pull request does, at $O(n)$ for each message,
+# since the heap is searched for it; call `heapify` after each change, which costs $O(n)$ as well; or leave the old entry as a
+# ghost and push a new one, as your heap of section 4 would, at $O(\log n)$. To push it once more, and no more than that, is
+# wrong: it is served twice. Your heap keeps the *key* that a request had when it came: it can never be out of order, but it
+# would be out of date.
 
 # %% [markdown]
 # ## 10. An order of your own

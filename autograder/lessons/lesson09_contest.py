@@ -149,7 +149,7 @@ def _comparable(key: Any, asked: str) -> tuple[float, ...]:
     if not numbers or not is_plain:
         complaint = (
             "a key is a number, or a tuple of numbers, and each is an int or a float: `float(...)` "
-            "makes one of another kind; the smallest is served first"
+            "makes one of a number of another kind; the smallest is served first"
         )
         raise UnusableAnswerError(asked, Returned(key), complaint)
     return numbers
