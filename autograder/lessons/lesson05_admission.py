@@ -370,7 +370,7 @@ def by(kind: type[Admission]) -> Admit:
 ADMIT = (
     Misconception(
         "all tokens of running requests",
-        "The budget limits what this step computes; a running request costs the token that it "
+        "The budget limits what this step computes; a running request costs the tokens that it "
         "computes now, not all those that it has.",
         by(AllTokensOfRunning),
     ),

@@ -157,7 +157,7 @@ def why_waiting(scheduler: Scheduler, output: SchedulerOutput) -> str:
         output: The plan that it has just returned.
 
     Returns:
-        A reason in words; empty if no request is waiting or swapped out.
+        A reason in words. Ask only where a request is waiting or swapped out.
     """
     if output.preempted_req_ids:
         return "nobody starts in a step that preempts"
