@@ -421,7 +421,7 @@ for kind in (parts.get("Scheduler"), HeadSkippingScheduler):
 # | `self.may_start(request)` | False if it is not the first of the queue, or somebody else is to come before it (who was swapped out, in lesson 6), or if a variant of the scheduler has a reason |
 # | `self.find_hits(request)` | `(blocks, number of tokens)` with which the request can begin, because another one, or itself before a preemption, has computed the same beginning; `([], 0)` without such. Lesson 8 is about it; here it is enough that those tokens need not be computed |
 # | `self.first_chunk(request, num_new_tokens, budget)` | how many of the tokens that it lacks it may compute now: at most the budget; 0 if it must not be cut and is too long for what is left |
-# | `self.take_room(request, num_new_tokens, hits, num_hit_tokens)` | takes blocks for so many tokens, behind those that were found: the last two are what `find_hits` gave; False, with nothing changed, if there is no room. There is room only if *all* of its known tokens would fit, not just this chunk |
+# | `self.take_room(request, num_new_tokens, hits, num_hit_tokens)` | takes blocks for so many tokens, behind those that were found: the last two are what `find_hits` gave; False, with nothing changed, if there is no room. By default there is room only if *all* of its known tokens would fit, not just this chunk |
 # | `self.start(request, num_new_tokens, output)` | makes it the last of `running`, with the status RUNNING, enters it into `output.num_scheduled_tokens`, and adds the tokens to its `num_computed_tokens` |
 # | `output.scheduled_new_reqs`, `output.scheduled_resumed_reqs` | lists of the requests themselves, not of their ids: those that run for the first time, and those that come back |
 #
@@ -1019,10 +1019,10 @@ parts.table(lesson=5)
 # **What production code does beyond this, and why.**
 #
 # - *Some are passed over after all.* A request that waits for a grammar to be compiled, for keys and values from another
-#   machine, for room in the encoder's cache (of images, say), or for a LoRA adapter's turn is skipped and put back in order.
-#   The first two wait for something that admitting others does not take away. Not so the other two: whoever is admitted
+#   machine, for room in the encoder's cache or budget (for images, say), or for a LoRA adapter's turn is skipped and put back
+#   in order. The first two wait for something that admitting others does not take away. Not so the other two: whoever is admitted
 #   meanwhile may take the room in the encoder's cache, and while requests for the adapters in the batch keep coming, another
-#   adapter may wait without end. Who lacks a seat, budget or blocks ends admission.
+#   adapter may wait without end. Who lacks a seat, token budget or blocks ends admission.
 # - *The next step is planned before this one's tokens are known*, so that the GPU need not wait for the scheduler. Lesson 12
 #   does it.
 
