@@ -1022,7 +1022,7 @@ parts.table(lesson=5)
 #   machine, for room in the encoder's cache or budget (for images, say), or for a LoRA adapter's turn is skipped and put back
 #   in order. The first two wait for something that admitting others does not take away. Not so the other two: whoever is admitted
 #   meanwhile may take the room in the encoder's cache, and while requests for the adapters in the batch keep coming, another
-#   adapter may wait without end. Who lacks a seat, token budget or blocks ends admission.
+#   adapter may wait without end. As a rule, who lacks a seat, token budget or blocks ends admission.
 # - *The next step is planned before this one's tokens are known*, so that the GPU need not wait for the scheduler. Lesson 12
 #   does it.
 

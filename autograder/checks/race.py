@@ -1,7 +1,8 @@
 """A race for CPU time: the same work for a learner's object and the reference, in turns.
 
-What else the machine does must not decide a grade. So time is that of the thread which works, the
-best of each side counts, and near the edge of a band both are timed again.
+What else the machine does must not decide a grade. So time is that of the thread which works and
+of whoever works for it, the best of each side counts, and near the edge of a band both are timed
+again.
 """
 
 from __future__ import annotations

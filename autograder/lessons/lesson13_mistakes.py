@@ -365,8 +365,7 @@ APPEND = (
     ),
     Misconception(
         "the model's own end as a reason",
-        "`stop_reason` tells which of several stops it was. The model's own end is none that "
-        "anybody asked for.",
+        "`stop_reason` tells which of several stops it was. The model's own end is none of them.",
         eos_is_a_reason,
     ),
     Misconception(

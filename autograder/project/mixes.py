@@ -1,4 +1,4 @@
-"""Requests for an engine to serve, as a seed draws them: no two runs of the grader are alike."""
+"""Requests for an engine to serve, as a seed draws them: each seed gives others."""
 
 from __future__ import annotations
 

@@ -21,9 +21,10 @@ from course_lib.engine.tokenizer import Tokenizer
 class StopStrings:
     """Passes text on until one of some strings comes, and keeps back what may become one.
 
-    Invariant: what was passed on and what is kept back, together, is all the text that came; the
-    latter is the longest end of it with which a stop string begins. So what is passed on in the
-    end depends on the text alone, not on the pieces in which it came.
+    Invariant, until one has come or the text has ended: what was passed on and what is kept back,
+    together, is all the text that came; the latter is the longest end of it with which a stop
+    string begins. So what is passed on in the end depends on the text alone, not on the pieces in
+    which it came.
 
     Args:
         strings: The stop strings.

@@ -74,7 +74,8 @@ def value_text(value: float) -> str:
 def lacked(schedule: Schedule) -> Counter[str]:
     """Return in how many iterations the first in line lacked what.
 
-    What is none of the limits, nor a batch that is closed, is counted as "a scheduler that admits".
+    What is none of the limits, nor a batch that is closed or a step that preempts, is counted as
+    "a scheduler that admits".
     """
     return Counter(_lack(each.reason) for each in schedule.iterations if each.waiting)
 
